@@ -1,0 +1,1 @@
+"""Numbered SQL, applied once and digest-checked."""
