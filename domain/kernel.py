@@ -43,7 +43,7 @@ class Role(StrEnum):
     ADMIN = "admin"  # 管理员
 
 
-class Refused(Exception):  # noqa: N818 - a refusal is an answer to the person who asked, not an error of ours
+class Refused(Exception):
     """The rule says no. `code` is stable, `sentence` names the remedy, `field` the input that was wrong, if one was."""
 
     def __init__(self, code: str, sentence: str, *, field: str | None = None) -> None:
@@ -71,7 +71,9 @@ class Stamp:
 
     def __post_init__(self) -> None:
         if self.at.tzinfo is None:
-            raise Refused("time.no_zone", "Say the time with its offset, for example 2026-01-07T09:30:00+08:00.", field="at")
+            raise Refused(
+                "time.no_zone", "Say the time with its offset, for example 2026-01-07T09:30:00+08:00.", field="at"
+            )
         object.__setattr__(self, "at", self.at.astimezone(UTC))
 
     def must_hold(self, *allowed: Role) -> None:
@@ -167,7 +169,9 @@ def text(value: str, field: str, *, required: bool = True, longest: int = TEXT_L
     if any(0xD800 <= ord(c) <= 0xDFFF for c in value):
         raise Refused("text.surrogate", "The text is not valid Unicode; send it as UTF-8.", field=field)
     if len(value) > longest:
-        raise Refused("text.too_long", f"The text has {len(value)} characters; at most {longest} are kept.", field=field)
+        raise Refused(
+            "text.too_long", f"The text has {len(value)} characters; at most {longest} are kept.", field=field
+        )
     if required and not value:
         raise Refused("text.empty", "Fill this field; it may not be blank.", field=field)
     return value

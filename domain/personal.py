@@ -22,7 +22,7 @@ class Personal:
 
 
 class Erased(str):
-    """What is left of a personal field whose key was destroyed. A text like any other, so folds need no special case."""
+    """What is left of a personal field whose key was destroyed. Like any other text, so folds need no special case."""
 
     __slots__ = ()
 

@@ -1,0 +1,385 @@
+"""The casebook: one institution's histories, read, decided upon and appended to.
+
+`casebook.act(COMPLAINT, id, lambda case: case.approve_plan(stamp, policy), command_id=stamp.command_id)` is the whole
+shell around a decision. A command is done once: asked again it gives its first answer; a lost race is decided again, a
+bounded number of times; an append of unknown outcome is looked up before anything else is done.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from threading import Lock
+from typing import Any, Self, cast
+from uuid import UUID, uuid5
+
+from eventsourcing.application import AggregateNotFoundError, Application, Repository
+from eventsourcing.persistence import EventStore, InfrastructureFactory, OperationalError, ProcessRecorder
+from eventsourcing.utils import Environment, EnvType
+from psycopg import Connection
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg_pool import ConnectionPool
+
+from domain.kernel import Event, Fold, replay
+from domain.store.bulk import append_copied
+from domain.store.keys import Keys
+from domain.store.mapper import Mapper, encode_body
+from domain.store.recorder import (
+    COMMAND_EVENTS_MAX,
+    CommandKnown,
+    EventRecorder,
+    OutcomeUnknown,
+    Recorded,
+    Rolledback,
+    StaleVersion,
+    StreamRecorder,
+)
+
+RACES = 3
+"""How often a command decides anew after somebody else was first, before it decides while it holds the turn."""
+ATTEMPTS = 8
+"""How often an append that is known to be rolled back, or known not to have arrived, is sent again."""
+SETTLE_SECONDS = 30.0
+"""How long an append of unknown outcome is looked up while the database cannot be reached."""
+
+Decided = Event | Sequence[Event] | None
+
+
+class CommandReused(Exception):
+    """The command id was already used for something else; a new command needs a new id."""
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a command did: its events, the position of the last of them, and the version its stream has now.
+
+    `repeated` says that the command was known and nothing was done again. A decision that had nothing to say gives no
+    events and the position of the stream's last event.
+    """
+
+    position: int
+    version: int
+    events: tuple[Event, ...]
+    repeated: bool = False
+
+
+class House:
+    """What one process needs of the store: connections, keys and a casebook per institution."""
+
+    def __init__(self, conninfo: str, master_key: bytes, *, pool_max: int = 10, pool_timeout: float = 10.0) -> None:
+        self.conninfo = application_conninfo(conninfo)
+        self.pool: ConnectionPool[Connection[Any]] = ConnectionPool(
+            self.conninfo,
+            kwargs={"autocommit": True},
+            min_size=1,
+            max_size=pool_max,
+            timeout=pool_timeout,
+            open=False,
+            check=ConnectionPool.check_connection,
+            name="anjuan",
+        )
+        self.keys = Keys(self.pool, master_key)
+        self.mapper = Mapper(self.keys)
+        self._casebooks: dict[str, Casebook] = {}
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def open(self) -> None:
+        """Connect; raises psycopg_pool.PoolTimeout when the database cannot be reached in time."""
+        self.pool.open(wait=True)
+
+    def close(self) -> None:
+        """Give every connection back; what is under way is finished first."""
+        self.pool.close()
+
+    def casebook(self, institution: str) -> Casebook:
+        """The histories of one institution; the same object each time."""
+        book = self._casebooks.get(institution)
+        if book is None:
+            book = self._casebooks.setdefault(institution, Casebook(self, institution))
+        return book
+
+
+def application_conninfo(conninfo: str) -> str:
+    """The same database as the application's role, which may add and read events and nothing else with them."""
+    given = conninfo_to_dict(conninfo)
+    options = f"{given.get('options') or ''} -c role=anjuan_app -c search_path=anjuan -c timezone=UTC".strip()
+    return make_conninfo(conninfo, options=options, application_name="anjuan")
+
+
+class Casebook(Application[UUID]):
+    """The histories of one institution. Safe for use by many threads."""
+
+    def __init__(self, house: House, institution: str) -> None:
+        self.house = house
+        self.institution = institution
+        super().__init__()
+        self.recorder: EventRecorder
+        self.bodies = cast(Mapper, self.mapper)
+        self._one_waits = (
+            Lock()
+        )  # at most one thread of a process waits for the turn, so waiting cannot use up the pool
+
+    # what the library builds an application from
+
+    def construct_env(self, name: str, env: EnvType | None = None) -> Environment:
+        """Nothing is configured by the process environment."""
+        return Environment(name, dict(env or {}))
+
+    def construct_factory(self, env: Environment) -> InfrastructureFactory[Any]:
+        return Infrastructure(env, self.house, self.institution)
+
+    def construct_mapper(self) -> Mapper:
+        return Mapper(self.house.keys, self.institution)
+
+    def construct_recorder(self) -> EventRecorder:
+        return EventRecorder(self.house.pool, self.institution)
+
+    def construct_event_store(self) -> EventStore[UUID]:
+        return Envelopes(self.mapper, self.recorder)
+
+    def construct_repository(self) -> Repository[UUID]:
+        return Repository(self.events)
+
+    # reading
+
+    def read(self, fold: Fold, id: UUID, *, version: int | None = None) -> Any | None:
+        """The state of a stream, now or as it was at `version`; None when there is no such stream here."""
+        try:
+            return self.repository.get(id, version=version, projector_func=_projector(fold))
+        except AggregateNotFoundError:
+            return None
+
+    def history(
+        self,
+        id: UUID,
+        *,
+        version_max: int | None = None,
+        position_max: int | None = None,
+        occurred_max: datetime | None = None,
+        recorded_max: datetime | None = None,
+    ) -> list[tuple[Recorded, Event]]:
+        """The events of a stream in version order with their records, optionally only those up to a bound."""
+        recorded = [
+            r
+            for r in self.recorder.events_of(id, lte=version_max)
+            if (position_max is None or r.position <= position_max)
+            and (occurred_max is None or r.occurred_at <= occurred_max)
+            and (recorded_max is None or r.recorded_at <= recorded_max)
+        ]
+        return list(zip(recorded, self.bodies.to_events(recorded), strict=True))
+
+    def head(self) -> int:
+        """The position of the institution's last event, 0 when there is none."""
+        return self.recorder.head()
+
+    def receipt(self, command_id: UUID) -> Receipt | None:
+        """The first answer to a command, None if it is not known here."""
+        return self._receipt(self.recorder.command(command_id, _event_id(command_id)), repeated=True)
+
+    # writing
+
+    def act(
+        self,
+        fold: Fold,
+        id: UUID,
+        decide: Callable[..., Decided],
+        *,
+        command_id: UUID,
+        also: Sequence[tuple[Fold, UUID]] = (),
+    ) -> Receipt:
+        """Decide on the state of a stream (and of those in `also`) and append what was decided, once per command id.
+
+        `decide` gets the state of each stream, None where there is none yet, and may be called again after a lost race.
+        Raises Refused (from `decide`), CommandReused, OutcomeUnknown, Busy.
+        """
+        known = self.receipt(command_id)
+        if known is not None:
+            if all(e.originator_id != id for e in known.events):
+                raise CommandReused(f"Command {command_id} was used for another stream; send a new command id.")
+            return known
+
+        def decided(recorder: EventRecorder) -> tuple[Event, ...] | Receipt:
+            streams = [self._load(recorder, f, i) for f, i in ((fold, id), *also)]
+            answer = decide(*(state for state, _ in streams))
+            events = (answer,) if isinstance(answer, Event) else tuple(answer or ())
+            assert all(e.stamp.command_id == command_id for e in events), "an event of another command"
+            state, position = streams[0]
+            return events or Receipt(position, state.version if state is not None else 0, ())
+
+        for attempt in range(RACES):
+            events = decided(self.recorder)
+            if isinstance(events, Receipt):
+                return events
+            try:
+                return self.append(*events)
+            except StaleVersion:
+                _pause(attempt)
+        return self._act_in_turn(decided, command_id)
+
+    def _act_in_turn(
+        self, decided: Callable[[EventRecorder], tuple[Event, ...] | Receipt], command_id: UUID
+    ) -> Receipt:
+        """Decide while nobody else can append here: what a command does after it has lost RACES races."""
+        events: tuple[Event, ...] | Receipt = ()
+        try:
+            with self._one_waits, self.recorder.turn() as held:
+                events = decided(held)
+                if isinstance(events, Receipt):
+                    return events
+                sealed = self.bodies.to_envelopes(events)
+                stored = held.record(sealed)
+                assert stored is not None
+            return _stored(stored[0], events)
+        except (CommandKnown, OutcomeUnknown) as problem:
+            known = self._settled(command_id)
+            if known is None or isinstance(events, Receipt):
+                raise problem
+            return _same(known, events)
+
+    def append(self, *events: Event) -> Receipt:
+        """Store the events of one command, all or none; their versions must follow their streams'.
+
+        Raises StaleVersion, CommandReused (the id is known with other events), OutcomeUnknown, Busy.
+        """
+        assert 0 < len(events) <= COMMAND_EVENTS_MAX, f"a command stores 1 to {COMMAND_EVENTS_MAX} events"
+        stamp = events[0].stamp
+        assert all(e.stamp.command_id == stamp.command_id and e.stamp.by == stamp.by for e in events)
+        sealed = self.bodies.to_envelopes(events)
+        for attempt in range(ATTEMPTS):
+            try:
+                stored = self.recorder.record(sealed)
+            except (CommandKnown, StaleVersion):
+                known = self.receipt(stamp.command_id)
+                if known is None:
+                    raise
+                return _same(known, events)
+            except OutcomeUnknown:
+                known = self._settled(stamp.command_id)
+                if known is not None:
+                    return _same(known, events)
+            except Rolledback:
+                if attempt == ATTEMPTS - 1:
+                    raise
+                _pause(attempt)
+            else:
+                assert stored is not None
+                return _stored(stored[0], events)
+        raise OutcomeUnknown(
+            f"Command {stamp.command_id} may or may not be stored; send it again with the same id, it is done once."
+        )
+
+    def append_many(self, batches: Iterable[Sequence[Event]]) -> int:
+        """Store many commands, each a batch of events, in one transaction by COPY; how many were not yet known.
+
+        For imports and simulators. Batches whose command is known are left out, so doing it again adds nothing; a
+        version that does not follow its stream refuses the whole call with StaleVersion.
+        """
+        sealed = [self.bodies.to_envelopes(batch) for batch in batches if batch]
+        return append_copied(self.house.pool, self.institution, sealed)
+
+    def _load(self, recorder: EventRecorder, fold: Fold, id: UUID) -> tuple[Any | None, int]:
+        recorded = recorder.events_of(id)
+        state = replay(fold, self.bodies.to_events(recorded))
+        return state, recorded[-1].position if recorded else 0
+
+    def _settled(self, command_id: UUID) -> Receipt | None:
+        """Look an append of unknown outcome up, waiting for a database that is away, after any append under way."""
+        give_up = time.monotonic() + SETTLE_SECONDS
+        attempt = 0
+        while True:
+            try:
+                found = self.recorder.command(command_id, _event_id(command_id), settled=True)
+            except OperationalError:
+                if time.monotonic() > give_up:
+                    raise
+                _pause(attempt)
+                attempt = min(attempt + 1, ATTEMPTS)
+            else:
+                return self._receipt(found, repeated=False)
+
+    def _receipt(self, found: list[Recorded], *, repeated: bool) -> Receipt | None:
+        if not found:
+            return None
+        version = max(r.originator_version for r in found if r.originator_id == found[0].originator_id)
+        return Receipt(found[-1].position, version, tuple(self.bodies.to_events(found)), repeated)
+
+
+class Envelopes(EventStore[UUID]):
+    """The library's event store, reading whole envelopes."""
+
+    def get(
+        self,
+        originator_id: UUID,
+        *,
+        gt: int | None = None,
+        lte: int | None = None,
+        desc: bool = False,
+        limit: int | None = None,
+    ) -> Any:
+        """The events of a stream."""
+        recorder, mapper = cast(StreamRecorder, self.recorder), cast(Mapper, self.mapper)
+        return iter(mapper.to_events(recorder.events_of(originator_id, gt=gt, lte=lte, desc=desc, limit=limit)))
+
+
+class Infrastructure(InfrastructureFactory[Any]):
+    """Where the library asks for recorders. Tracking belongs to the views, which keep their own."""
+
+    def __init__(self, env: Environment, house: House, institution: str) -> None:
+        super().__init__(env)
+        self.house = house
+        self.institution = institution
+
+    def aggregate_recorder(self, purpose: str = "events") -> StreamRecorder:
+        assert purpose == "events", "there are no snapshots"
+        return StreamRecorder(self.house.pool, self.institution)
+
+    def application_recorder(self) -> EventRecorder:
+        return EventRecorder(self.house.pool, self.institution)
+
+    def tracking_recorder(self, tracking_recorder_class: type[Any] | None = None) -> Any:
+        raise AssertionError("views keep their own tracking")
+
+    def process_recorder(self) -> ProcessRecorder:
+        raise AssertionError("views keep their own tracking")
+
+
+def _stored(first_position: int, events: Sequence[Event]) -> Receipt:
+    version = max(e.originator_version for e in events if e.originator_id == events[0].originator_id)
+    return Receipt(first_position + len(events) - 1, version, tuple(events))
+
+
+def _event_id(command_id: UUID) -> UUID:
+    return uuid5(command_id, "0")
+
+
+def _projector(fold: Fold) -> Callable[[Any, Iterable[Any]], Any]:
+    def project(initial: Any, events: Iterable[Any]) -> Any:
+        state = initial
+        for event in events:
+            state = fold.evolve(state, event)
+        return state
+
+    return project
+
+
+def _same(known: Receipt, events: Sequence[Event]) -> Receipt:
+    """The known answer, provided it is the answer to the same words."""
+    if [(e.topic, e.originator_id, encode_body(e)) for e in known.events] != [
+        (e.topic, e.originator_id, encode_body(e)) for e in events
+    ]:
+        raise CommandReused(f"Command {events[0].stamp.command_id} was already used; send a new command id.")
+    return known
+
+
+def _pause(attempt: int) -> None:
+    """Full jitter, so that racers do not meet again; at most about a second."""
+    time.sleep(random.uniform(0, min(0.002 * 2**attempt, 1.0)))  # noqa: S311 - not a secret

@@ -1,0 +1,327 @@
+"""The PostgreSQL recorder: one institution's streams and their one gapless order.
+
+It keeps the interfaces of the library's recorders and passes their test cases. What differs, and why, is in the
+README's decision records: a counter row instead of a table lock, no NOTIFY, one round trip, and no retry here – an
+error says whether the transaction is known to be rolled back (`Rolledback`), known to conflict (`StaleVersion`,
+`CommandKnown`), or of unknown outcome (`OutcomeUnknown`), and the casebook decides what follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, LiteralString, Protocol
+from uuid import UUID, uuid4
+
+import psycopg
+from eventsourcing.persistence import (
+    AggregateRecorder,
+    ApplicationRecorder,
+    DataError,
+    IntegrityError,
+    InternalError,
+    Notification,
+    OperationalError,
+    ProgrammingError,
+    StoredEvent,
+    Subscription,
+)
+from psycopg.rows import class_row
+from psycopg_pool import PoolTimeout
+
+from domain.store.subscription import PolledSubscription
+
+NOBODY = UUID(int=0)
+COMMAND_EVENTS_MAX = 1000
+"""Most events one command may store; more than that is several commands."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Envelope(StoredEvent):
+    """An event ready to be stored: the library's four fields and what we keep beside them."""
+
+    event_id: UUID
+    command_id: UUID
+    actor: UUID
+    occurred_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded(Envelope):
+    """One stored event: its place, its envelope and its exact bytes."""
+
+    institution: str
+    position: int
+    recorded_at: datetime
+
+
+class StaleVersion(IntegrityError):
+    """Somebody else moved the stream first, or the version does not follow its last event."""
+
+
+class CommandKnown(IntegrityError):
+    """An event of this command is already stored."""
+
+
+class Rolledback(OperationalError):
+    """The database says the transaction was rolled back; the same append may be sent again."""
+
+
+class Busy(Rolledback):
+    """No connection became free in time; nothing was sent."""
+
+
+class OutcomeUnknown(OperationalError):
+    """The connection was lost while the append was under way: it may or may not be stored. Ask for the command."""
+
+
+ROLLED_BACK = ("40001", "40P01", "55P03", "57P03")
+"""SQLSTATEs that prove a rollback; class 53 (resources) too. Never 08xxx or 57P01: the commit may have happened."""
+
+
+@contextmanager
+def said_clearly() -> Generator[None]:
+    """Turn the driver's errors into the library's, split by what is known of the outcome."""
+    try:
+        yield
+    except PoolTimeout as problem:
+        raise Busy("Every database connection is in use; try again, or allow more (pool_max).") from problem
+    except psycopg.errors.UniqueViolation as problem:
+        kind = CommandKnown if problem.diag.constraint_name == "event_institution_event_id_key" else StaleVersion
+        raise kind(f"{problem.diag.constraint_name}: {problem.diag.message_primary}") from problem
+    except psycopg.Error as problem:
+        state = problem.sqlstate or ""
+        said = problem.diag.message_primary or str(problem) or type(problem).__name__
+        if state == "AJ001":
+            raise StaleVersion(said) from problem
+        if state in ROLLED_BACK or state.startswith("53"):
+            raise Rolledback(f"{state}: {said}") from problem
+        if isinstance(problem, psycopg.OperationalError | psycopg.InterfaceError):
+            raise OutcomeUnknown(said) from problem
+        if isinstance(problem, psycopg.DataError):
+            raise DataError(said) from problem
+        if isinstance(problem, psycopg.IntegrityError):
+            raise IntegrityError(said) from problem
+        if isinstance(problem, psycopg.ProgrammingError):
+            raise ProgrammingError(said) from problem
+        raise InternalError(said) from problem
+
+
+LOCK_HEAD: LiteralString = "SELECT position FROM institution_position WHERE institution = %s FOR UPDATE"
+COLUMNS: LiteralString = (
+    "institution, position, originator_id, originator_version, event_id, command_id, actor,"
+    " occurred_at, recorded_at, topic, state"
+)
+
+
+class Connections(Protocol):
+    """Where a recorder gets its connection: the pool, or the one connection that holds the institution's turn."""
+
+    def connection(self) -> AbstractContextManager[psycopg.Connection[Any]]: ...
+
+
+@dataclass(frozen=True)
+class Held:
+    """One connection, lent out again and again inside one transaction."""
+
+    lent: psycopg.Connection[Any]
+
+    def connection(self) -> AbstractContextManager[psycopg.Connection[Any]]:
+        """The same connection each time."""
+        return nullcontext(self.lent)
+
+
+class StreamRecorder(AggregateRecorder):
+    """Reads and writes the streams of one institution."""
+
+    def __init__(self, pool: Connections, institution: str) -> None:
+        self.pool = pool
+        self.institution = institution
+
+    def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
+        """Store the events of one command, all or none. Raises what the module's docstring lists."""
+        self.record(stored_events)
+        return None
+
+    def record(self, stored_events: Sequence[StoredEvent]) -> tuple[int, datetime] | None:
+        """Store the events in one round trip; the position of the first of them and the time of recording."""
+        if not stored_events:
+            return None
+        sealed = [e if isinstance(e, Envelope) else _anonymous(e) for e in stored_events]
+        first = sealed[0]
+        with said_clearly(), self.pool.connection() as connection, replication_watched(connection):
+            row = connection.execute(
+                "SELECT first_position, stored_at FROM append_events(%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+                (
+                    self.institution,
+                    [e.originator_id for e in sealed],
+                    [e.originator_version for e in sealed],
+                    [e.event_id for e in sealed],
+                    first.command_id,
+                    first.actor,
+                    [e.occurred_at for e in sealed],
+                    [e.topic for e in sealed],
+                    [e.state for e in sealed],
+                ),
+                prepare=True,
+                binary=True,
+            ).fetchone()
+        assert row is not None
+        return row[0], row[1]
+
+    def select_events(
+        self,
+        originator_id: UUID | str,
+        *,
+        gt: int | None = None,
+        lte: int | None = None,
+        desc: bool = False,
+        limit: int | None = None,
+    ) -> Sequence[StoredEvent]:
+        """The library's question; `events_of` gives whole envelopes."""
+        return [
+            StoredEvent(e.originator_id, e.originator_version, e.topic, e.state)
+            for e in self.events_of(originator_id, gt=gt, lte=lte, desc=desc, limit=limit)
+        ]
+
+    def events_of(
+        self,
+        originator_id: UUID | str,
+        *,
+        gt: int | None = None,
+        lte: int | None = None,
+        desc: bool = False,
+        limit: int | None = None,
+    ) -> list[Recorded]:
+        """The stored events of one stream in version order."""
+        ascending: LiteralString = (
+            "SELECT " + COLUMNS + " FROM event WHERE institution = %s AND originator_id = %s"
+            " AND originator_version > %s AND originator_version <= %s ORDER BY originator_version LIMIT %s"
+        )
+        descending: LiteralString = (
+            "SELECT " + COLUMNS + " FROM event WHERE institution = %s AND originator_id = %s"
+            " AND originator_version > %s AND originator_version <= %s ORDER BY originator_version DESC LIMIT %s"
+        )
+        low = -1 if gt is None else gt
+        high = 2**31 - 1 if lte is None else lte
+        return self._recorded(descending if desc else ascending, (self.institution, originator_id, low, high, limit))
+
+    def _recorded(self, query: LiteralString, values: tuple[Any, ...]) -> list[Recorded]:
+        with said_clearly(), self.pool.connection() as connection:
+            cursor = connection.cursor(row_factory=class_row(Recorded), binary=True)
+            return cursor.execute(query, values, prepare=True).fetchall()
+
+
+class EventRecorder(StreamRecorder, ApplicationRecorder):
+    """The streams of one institution and their one order; `Notification.id` is the position."""
+
+    def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
+        """Store the events of one command, all or none; their positions."""
+        stored = self.record(stored_events)
+        return None if stored is None else list(range(stored[0], stored[0] + len(stored_events)))
+
+    def select_notifications(
+        self,
+        start: int | None,
+        limit: int,
+        stop: int | None = None,
+        topics: Sequence[str] = (),
+        *,
+        inclusive_of_start: bool = True,
+    ) -> Sequence[Notification]:
+        """Events in position order, from `start` to `stop`, at most `limit`, of these topics or of all."""
+        low = 0 if start is None else start + (0 if inclusive_of_start else 1)
+        high = 2**63 - 1 if stop is None else stop
+        found = self._recorded(
+            "SELECT " + COLUMNS + " FROM event WHERE institution = %s AND position >= %s AND position <= %s"
+            " AND (%s::text[] IS NULL OR topic = ANY(%s::text[])) ORDER BY position LIMIT %s",
+            (self.institution, low, high, list(topics) or None, list(topics), limit),
+        )
+        return [Notification(e.originator_id, e.originator_version, e.topic, e.state, e.position) for e in found]
+
+    def max_notification_id(self) -> int | None:
+        """The position of the last event, None when there is none."""
+        return self.head() or None
+
+    def head(self) -> int:
+        """The position of the last event, 0 when there is none: one look-up by key."""
+        with said_clearly(), self.pool.connection() as connection:
+            row = connection.execute(
+                "SELECT position FROM institution_position WHERE institution = %s", (self.institution,), prepare=True
+            ).fetchone()
+        return row[0] if row else 0
+
+    def command(self, command_id: UUID, first_event: UUID, *, settled: bool = False) -> list[Recorded]:
+        """The events a command has stored, none if it is not known here.
+
+        With `settled`, waits for the append that may hold the counter row, so an answer of "none" says that no append
+        of this command is under way.
+        """
+        # the events of a command lie side by side, so its first one finds them all
+        find: LiteralString = (
+            "WITH first AS MATERIALIZED (SELECT position FROM event WHERE institution = %s AND event_id = %s)"
+            " SELECT " + COLUMNS + " FROM event WHERE institution = %s AND command_id = %s"
+            " AND position >= (SELECT position FROM first) AND position < (SELECT position + %s FROM first)"
+            " ORDER BY position"
+        )
+        values = (self.institution, first_event, self.institution, command_id, COMMAND_EVENTS_MAX)
+        with said_clearly(), self.pool.connection() as connection, connection.transaction():
+            if settled:
+                connection.execute(LOCK_HEAD, (self.institution,))
+            cursor = connection.cursor(row_factory=class_row(Recorded), binary=True)
+            return cursor.execute(find, values, prepare=True).fetchall()
+
+    @contextmanager
+    def turn(self) -> Generator[EventRecorder]:
+        """A recorder inside one transaction that nobody else's append to this institution can come between.
+
+        What it records is stored when the block ends, and not if it raises.
+        """
+        with (
+            said_clearly(),
+            self.pool.connection() as connection,
+            replication_watched(connection),
+            connection.transaction(),
+        ):
+            connection.execute(LOCK_HEAD, (self.institution,))
+            yield EventRecorder(Held(connection), self.institution)
+
+    def subscribe(self, gt: int | None = None, topics: Sequence[str] = ()) -> Subscription[ApplicationRecorder]:
+        """Events as they come, from after `gt`: what is stored first, then by polling the counter row."""
+        return PolledSubscription(self, gt=gt, topics=topics)
+
+
+@contextmanager
+def replication_watched(connection: psycopg.Connection[Any]) -> Generator[None]:
+    """A commit that gave up waiting for its synchronous standby reports success with a warning: not a success here."""
+    warned: list[str] = []
+
+    def listen(notice: psycopg.errors.Diagnostic) -> None:
+        if notice.sqlstate == "01000" and "synchronous replication" in (notice.message_detail or "") + (
+            notice.message_primary or ""
+        ):
+            warned.append(notice.message_primary or "")
+
+    connection.add_notice_handler(listen)
+    try:
+        yield
+    finally:
+        connection.remove_notice_handler(listen)
+    if warned:
+        raise OutcomeUnknown("The append is stored here, but its synchronous standby did not confirm it.")
+
+
+def _anonymous(event: StoredEvent) -> Envelope:
+    """An event stored through the library's own interface: nobody's, of a command of its own, happening now."""
+    return Envelope(
+        originator_id=event.originator_id,
+        originator_version=event.originator_version,
+        topic=event.topic,
+        state=event.state,
+        event_id=uuid4(),
+        command_id=uuid4(),
+        actor=NOBODY,
+        occurred_at=datetime.now(UTC),
+    )
