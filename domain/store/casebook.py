@@ -78,7 +78,6 @@ class House:
             max_size=pool_max,
             timeout=pool_timeout,
             open=False,
-            check=ConnectionPool.check_connection,
             name="anjuan",
         )
         self.keys = Keys(self.pool, master_key)
@@ -303,6 +302,7 @@ class Casebook(Application[UUID]):
                     raise
                 _pause(attempt)
                 attempt = min(attempt + 1, ATTEMPTS)
+                self.house.pool.check()
             else:
                 return self._receipt(found, repeated=False)
 

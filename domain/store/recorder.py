@@ -8,11 +8,11 @@ error says whether the transaction is known to be rolled back (`Rolledback`), kn
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, LiteralString, Protocol
+from typing import Any, LiteralString, Protocol, TypeVar
 from uuid import UUID, uuid4
 
 import psycopg
@@ -33,6 +33,7 @@ from psycopg_pool import PoolTimeout
 
 from domain.store.subscription import PolledSubscription
 
+Answer = TypeVar("Answer")
 NOBODY = UUID(int=0)
 COMMAND_EVENTS_MAX = 1000
 """Most events one command may store; more than that is several commands."""
@@ -120,6 +121,7 @@ class Connections(Protocol):
     """Where a recorder gets its connection: the pool, or the one connection that holds the institution's turn."""
 
     def connection(self) -> AbstractContextManager[psycopg.Connection[Any]]: ...
+    def check(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,9 @@ class Held:
     def connection(self) -> AbstractContextManager[psycopg.Connection[Any]]:
         """The same connection each time."""
         return nullcontext(self.lent)
+
+    def check(self) -> None:
+        """A broken turn is over; there is nothing to replace."""
 
 
 class StreamRecorder(AggregateRecorder):
@@ -209,9 +214,24 @@ class StreamRecorder(AggregateRecorder):
         return self._recorded(descending if desc else ascending, (self.institution, originator_id, low, high, limit))
 
     def _recorded(self, query: LiteralString, values: tuple[Any, ...]) -> list[Recorded]:
-        with said_clearly(), self.pool.connection() as connection:
+        def ask(connection: psycopg.Connection[Any]) -> list[Recorded]:
             cursor = connection.cursor(row_factory=class_row(Recorded), binary=True)
             return cursor.execute(query, values, prepare=True).fetchall()
+
+        return self._asked(ask)
+
+    def _asked(self, ask: Callable[[psycopg.Connection[Any]], Answer]) -> Answer:
+        """The answer to a question; asked again, once, when a connection turns out to be dead."""
+        try:
+            with said_clearly(), self.pool.connection() as connection:
+                return ask(connection)
+        except OutcomeUnknown:
+            if isinstance(self.pool, Held):
+                raise
+            with said_clearly():
+                self.pool.check()
+                with self.pool.connection() as connection:
+                    return ask(connection)
 
 
 class EventRecorder(StreamRecorder, ApplicationRecorder):
@@ -247,10 +267,8 @@ class EventRecorder(StreamRecorder, ApplicationRecorder):
 
     def head(self) -> int:
         """The position of the last event, 0 when there is none: one look-up by key."""
-        with said_clearly(), self.pool.connection() as connection:
-            row = connection.execute(
-                "SELECT position FROM institution_position WHERE institution = %s", (self.institution,), prepare=True
-            ).fetchone()
+        query: LiteralString = "SELECT position FROM institution_position WHERE institution = %s"
+        row = self._asked(lambda connection: connection.execute(query, (self.institution,), prepare=True).fetchone())
         return row[0] if row else 0
 
     def command(self, command_id: UUID, first_event: UUID, *, settled: bool = False) -> list[Recorded]:
@@ -267,11 +285,11 @@ class EventRecorder(StreamRecorder, ApplicationRecorder):
             " ORDER BY position"
         )
         values = (self.institution, first_event, self.institution, command_id, COMMAND_EVENTS_MAX)
+        if not settled:
+            return self._recorded(find, values)
         with said_clearly(), self.pool.connection() as connection, connection.transaction():
-            if settled:
-                connection.execute(LOCK_HEAD, (self.institution,))
-            cursor = connection.cursor(row_factory=class_row(Recorded), binary=True)
-            return cursor.execute(find, values, prepare=True).fetchall()
+            connection.execute(LOCK_HEAD, (self.institution,))
+            return EventRecorder(Held(connection), self.institution)._recorded(find, values)
 
     @contextmanager
     def turn(self) -> Generator[EventRecorder]:

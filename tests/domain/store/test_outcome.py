@@ -1,0 +1,137 @@
+"""When the answer is lost: retry only what is proven rolled back, look everything else up (test-list 5, 7)."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from domain.store.casebook import Casebook, House
+from domain.store.recorder import (
+    CommandKnown,
+    OutcomeUnknown,
+    Rolledback,
+    StaleVersion,
+    replication_watched,
+    said_clearly,
+)
+from tests.domain.store.proxy import Cut, Proxy
+from tests.domain.store.tally import TALLY, Tally, TallyAdded, added, opened, stamp
+
+
+@pytest.fixture
+def wire(house: House) -> Iterator[Proxy]:
+    server = conninfo_to_dict(house.conninfo)
+    if not str(server.get("host", "")).startswith("/"):
+        pytest.skip("the wire is cut on a Unix socket; this server is reached otherwise")
+    with (
+        tempfile.TemporaryDirectory(prefix="wire") as directory,
+        Proxy(Path(directory), str(server["host"]), str(server.get("port", 5432))) as proxy,
+    ):
+        yield proxy
+
+
+@pytest.fixture
+def cut_casebook(wire: Proxy, house: House, institution: str) -> Iterator[Casebook]:
+    host = Path(str(wire._listener.getsockname())).parent
+    with House(make_conninfo(house.conninfo, host=str(host), port=5432), b"k" * 32, pool_max=4) as cut:
+        yield cut.casebook(institution)
+
+
+@pytest.mark.parametrize("cut", Cut)
+def test_a_lost_answer_leaves_one_copy(cut_casebook: Casebook, casebook: Casebook, wire: Proxy, cut: Cut) -> None:
+    """test-list 5: the socket is cut between the commit and its acknowledgement, or before the request arrives."""
+    id = uuid4()
+    casebook.append(opened(id))
+    said = stamp()
+
+    def decide(tally: Tally) -> TallyAdded:
+        wire.cut = cut
+        return tally.add(said, 1)
+
+    cut_casebook.read(TALLY, id)
+    receipt = cut_casebook.act(TALLY, id, decide, command_id=said.command_id)
+    assert wire.cut is None, "the wire was not cut"
+    assert (receipt.position, receipt.version) == (2, 2)
+    assert [r.position for r, _ in casebook.history(id)] == [1, 2]
+
+
+def test_a_lost_answer_to_a_question_is_asked_again(cut_casebook: Casebook, wire: Proxy) -> None:
+    id = uuid4()
+    cut_casebook.append(opened(id))
+    wire.cut = Cut.ANSWER
+    assert cut_casebook.head() == 1
+    assert wire.cut is None
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "kind"),
+    [
+        ("40001", Rolledback),
+        ("40P01", Rolledback),
+        ("53100", Rolledback),
+        ("53200", Rolledback),
+        ("53300", Rolledback),
+        ("55P03", Rolledback),
+        ("57P03", Rolledback),
+        ("57P01", OutcomeUnknown),
+        ("57P02", OutcomeUnknown),
+        ("08006", OutcomeUnknown),
+        ("08003", OutcomeUnknown),
+        ("AJ001", StaleVersion),
+    ],
+)
+def test_what_an_sqlstate_proves(house: House, sqlstate: str, kind: type[Exception]) -> None:
+    """test-list 7: only a proven rollback may be sent again."""
+    with house.pool.connection() as connection, pytest.raises(kind) as said, said_clearly():
+        connection.execute(f"DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '{sqlstate}'; END $$".encode())
+    assert type(said.value) is kind
+
+
+def test_a_proven_rollback_is_sent_again_by_itself(casebook: Casebook, shared_owner: str) -> None:
+    """test-list 7: the first two attempts fail with a serialization failure, the third is stored."""
+    id = uuid4()
+    casebook.append(opened(id))
+    with psycopg.connect(shared_owner, autocommit=True, options="-c search_path=anjuan") as owner:
+        owner.execute(TWO_FAILURES.replace("TALLY", str(id)).encode())
+        try:
+            receipt = casebook.append(added(id, 2))
+        finally:
+            owner.execute("DROP TRIGGER flaky ON event; DROP FUNCTION flaky(); DROP SEQUENCE flaky_count")
+    assert (receipt.position, receipt.repeated) == (2, False)
+
+
+TWO_FAILURES = """
+CREATE SEQUENCE flaky_count;
+GRANT USAGE ON flaky_count TO anjuan_app;
+CREATE FUNCTION flaky() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF new.originator_id = 'TALLY' AND nextval('anjuan.flaky_count') <= 2 THEN
+        RAISE EXCEPTION 'try again' USING ERRCODE = 'serialization_failure';
+    END IF;
+    RETURN new;
+END $$;
+CREATE TRIGGER flaky BEFORE INSERT ON event FOR EACH ROW EXECUTE FUNCTION flaky();
+"""
+
+
+def test_a_standby_that_did_not_confirm_is_not_a_success(house: House) -> None:
+    with (
+        house.pool.connection() as connection,
+        pytest.raises(OutcomeUnknown, match="standby"),
+        replication_watched(connection),
+    ):
+        connection.execute("DO $$ BEGIN RAISE WARNING 'canceling wait for synchronous replication'; END $$")
+
+
+def test_a_known_event_id_says_so(casebook: Casebook) -> None:
+    said = stamp()
+    casebook.append(opened(uuid4(), said))
+    sealed = casebook.bodies.to_envelopes([opened(uuid4(), said)])
+    with pytest.raises(CommandKnown):
+        casebook.recorder.record(sealed)
