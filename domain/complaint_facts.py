@@ -29,7 +29,10 @@ from domain.policy import Complexity
 
 @dataclass(frozen=True, kw_only=True)
 class CaseEvent(Event):
-    """What every event of a case carries: the clock intervals it ended and began."""
+    """What every event of a case carries: the clock intervals it began and ended, each named by step and interval.
+
+    An interval may begin and end in the same event, so `started` is to be read before `stopped`.
+    """
 
     stopped: tuple[ClockStopped, ...] = ()
     started: tuple[ClockStarted, ...] = ()
