@@ -9,7 +9,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
-from domain.store.recorder import COLUMNS, Envelope, StaleVersion, replication_watched, said_clearly
+from domain.store.recorder import COLUMNS, Envelope, StaleVersion, said_clearly, unconfirmed
 
 TYPES = ("text", "int8", "uuid", "int4", "uuid", "uuid", "uuid", "timestamptz", "timestamptz", "text", "bytea")
 
@@ -19,28 +19,35 @@ def append_copied(pool: ConnectionPool, institution: str, commands: Sequence[Seq
 
     Raises StaleVersion when a version does not follow its stream, and what the recorder's `said_clearly` raises.
     """
-    with said_clearly(), pool.connection() as connection, replication_watched(connection), connection.transaction():
-        recorded_at = _lock_head(connection, institution)
-        known = _known(connection, institution, [c[0].event_id for c in commands])
-        fresh = [c for c in commands if c[0].event_id not in known]
-        events = [e for c in fresh for e in c]
-        if not events:
-            return 0
-        _check_versions(connection, institution, events)
-        row = connection.execute(
-            "UPDATE institution_position SET position = position + %s, recorded_at = %s"
-            " WHERE institution = %s RETURNING position - %s",
-            (len(events), recorded_at, institution, len(events)),
-        ).fetchone()
-        assert row is not None
-        with connection.cursor().copy("COPY event (" + COLUMNS + ") FROM STDIN (FORMAT BINARY)") as copy:
-            copy.set_types(TYPES)
-            for position, e in enumerate(events, row[0] + 1):
-                copy.write_row(
-                    (institution, position, e.originator_id, e.originator_version, e.event_id, e.command_id, e.actor,
-                     e.occurred_at, recorded_at, e.topic, e.state)
-                )  # fmt: skip
-        return len(fresh)
+    with said_clearly(), pool.connection() as connection:
+        with connection.transaction():
+            stored = _append(connection, institution, commands)
+        unconfirmed(connection)
+        return stored
+
+
+def _append(connection: Connection[Any], institution: str, commands: Sequence[Sequence[Envelope]]) -> int:
+    recorded_at = _lock_head(connection, institution)
+    known = _known(connection, institution, [c[0].event_id for c in commands])
+    fresh = [c for c in commands if c[0].event_id not in known]
+    events = [e for c in fresh for e in c]
+    if not events:
+        return 0
+    _check_versions(connection, institution, events)
+    row = connection.execute(
+        "UPDATE institution_position SET position = position + %s, recorded_at = %s"
+        " WHERE institution = %s RETURNING position - %s",
+        (len(events), recorded_at, institution, len(events)),
+    ).fetchone()
+    assert row is not None
+    with connection.cursor().copy("COPY event (" + COLUMNS + ") FROM STDIN (FORMAT BINARY)") as copy:
+        copy.set_types(TYPES)
+        for position, e in enumerate(events, row[0] + 1):
+            copy.write_row(
+                (institution, position, e.originator_id, e.originator_version, e.event_id, e.command_id, e.actor,
+                 e.occurred_at, recorded_at, e.topic, e.state)
+            )  # fmt: skip
+    return len(fresh)
 
 
 def _lock_head(connection: Connection[Any], institution: str) -> Any:

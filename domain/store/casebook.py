@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from threading import Lock
-from typing import Any, Self, cast
+from typing import Any, Self, cast, overload
 from uuid import UUID, uuid5
 
 from eventsourcing.application import AggregateNotFoundError, Application, Repository
@@ -36,6 +36,7 @@ from domain.store.recorder import (
     Rolledback,
     StaleVersion,
     StreamRecorder,
+    watch_replication,
 )
 
 RACES = 3
@@ -78,6 +79,7 @@ class House:
             max_size=pool_max,
             timeout=pool_timeout,
             open=False,
+            configure=watch_replication,
             name="anjuan",
         )
         self.keys = Keys(self.pool, master_key)
@@ -185,6 +187,20 @@ class Casebook(Application[UUID]):
         return self._receipt(self.recorder.command(command_id, _event_id(command_id)), repeated=True)
 
     # writing
+
+    @overload
+    def act(self, fold: Fold, id: UUID, decide: Callable[[Any], Decided], *, command_id: UUID) -> Receipt: ...
+
+    @overload
+    def act(
+        self,
+        fold: Fold,
+        id: UUID,
+        decide: Callable[..., Decided],
+        *,
+        command_id: UUID,
+        also: Sequence[tuple[Fold, UUID]],
+    ) -> Receipt: ...
 
     def act(
         self,

@@ -203,6 +203,8 @@ def _event(
             form = shape(event_type)
             fields = _upcast(form, upcast, state)
         sealed: dict[str, str] = fields.pop("sealed_")
+        if sealed and not form.personal:
+            raise ValueError("nothing of this event is personal")
         if form.personal:
             _open(form, fields, sealed, envelope, keys, institution, topic)
     except KeyError:

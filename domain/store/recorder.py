@@ -12,8 +12,10 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import TracebackType
 from typing import Any, LiteralString, Protocol, TypeVar
 from uuid import UUID, uuid4
+from weakref import WeakSet, ref
 
 import psycopg
 from eventsourcing.persistence import (
@@ -24,6 +26,7 @@ from eventsourcing.persistence import (
     InternalError,
     Notification,
     OperationalError,
+    PersistenceError,
     ProgrammingError,
     StoredEvent,
     Subscription,
@@ -82,32 +85,44 @@ ROLLED_BACK = ("40001", "40P01", "55P03", "57P03")
 """SQLSTATEs that prove a rollback; class 53 (resources) too. Never 08xxx or 57P01: the commit may have happened."""
 
 
-@contextmanager
-def said_clearly() -> Generator[None]:
-    """Turn the driver's errors into the library's, split by what is known of the outcome."""
-    try:
-        yield
-    except PoolTimeout as problem:
-        raise Busy("Every database connection is in use; try again, or allow more (pool_max).") from problem
-    except psycopg.errors.UniqueViolation as problem:
+class said_clearly:
+    """Turn the driver's errors in a block into the library's, split by what is known of the outcome."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if isinstance(problem, psycopg.Error | PoolTimeout):
+            raise clear(problem) from problem
+
+
+def clear(problem: psycopg.Error | PoolTimeout) -> PersistenceError:
+    """What an error of the driver means for an append."""
+    if isinstance(problem, PoolTimeout):
+        return Busy("Every database connection is in use; try again, or allow more (pool_max).")
+    state = problem.sqlstate or ""
+    said = problem.diag.message_primary or str(problem) or type(problem).__name__
+    if isinstance(problem, psycopg.errors.UniqueViolation):
         kind = CommandKnown if problem.diag.constraint_name == "event_institution_event_id_key" else StaleVersion
-        raise kind(f"{problem.diag.constraint_name}: {problem.diag.message_primary}") from problem
-    except psycopg.Error as problem:
-        state = problem.sqlstate or ""
-        said = problem.diag.message_primary or str(problem) or type(problem).__name__
-        if state == "AJ001":
-            raise StaleVersion(said) from problem
-        if state in ROLLED_BACK or state.startswith("53"):
-            raise Rolledback(f"{state}: {said}") from problem
-        if isinstance(problem, psycopg.OperationalError | psycopg.InterfaceError):
-            raise OutcomeUnknown(said) from problem
-        if isinstance(problem, psycopg.DataError):
-            raise DataError(said) from problem
-        if isinstance(problem, psycopg.IntegrityError):
-            raise IntegrityError(said) from problem
-        if isinstance(problem, psycopg.ProgrammingError):
-            raise ProgrammingError(said) from problem
-        raise InternalError(said) from problem
+        return kind(f"{problem.diag.constraint_name}: {said}")
+    if state == "AJ001":
+        return StaleVersion(said)
+    if state in ROLLED_BACK or state.startswith("53"):
+        return Rolledback(f"{state}: {said}")
+    for theirs, library in CLEAR.items():
+        if isinstance(problem, theirs):
+            return library(said)
+    return InternalError(said)
+
+
+CLEAR: dict[type[psycopg.Error], type[PersistenceError]] = {
+    psycopg.OperationalError: OutcomeUnknown,
+    psycopg.InterfaceError: OutcomeUnknown,
+    psycopg.DataError: DataError,
+    psycopg.IntegrityError: IntegrityError,
+    psycopg.ProgrammingError: ProgrammingError,
+}
 
 
 LOCK_HEAD: LiteralString = "SELECT position FROM institution_position WHERE institution = %s FOR UPDATE"
@@ -155,24 +170,12 @@ class StreamRecorder(AggregateRecorder):
         if not stored_events:
             return None
         sealed = [e if isinstance(e, Envelope) else _anonymous(e) for e in stored_events]
-        first = sealed[0]
-        with said_clearly(), self.pool.connection() as connection, replication_watched(connection):
-            row = connection.execute(
-                "SELECT first_position, stored_at FROM append_events(%s, %s, %s, %s, %s, %s, %s, %s, %s)",
-                (
-                    self.institution,
-                    [e.originator_id for e in sealed],
-                    [e.originator_version for e in sealed],
-                    [e.event_id for e in sealed],
-                    first.command_id,
-                    first.actor,
-                    [e.occurred_at for e in sealed],
-                    [e.topic for e in sealed],
-                    [e.state for e in sealed],
-                ),
-                prepare=True,
-                binary=True,
-            ).fetchone()
+        query, values = _append_one(self.institution, sealed[0])
+        if len(sealed) > 1:
+            query, values = _append_several(self.institution, sealed)
+        with said_clearly(), self.pool.connection() as connection:
+            row = connection.execute(query, values, prepare=True, binary=True).fetchone()
+            unconfirmed(connection)
         assert row is not None
         return row[0], row[1]
 
@@ -297,38 +300,66 @@ class EventRecorder(StreamRecorder, ApplicationRecorder):
 
         What it records is stored when the block ends, and not if it raises.
         """
-        with (
-            said_clearly(),
-            self.pool.connection() as connection,
-            replication_watched(connection),
-            connection.transaction(),
-        ):
-            connection.execute(LOCK_HEAD, (self.institution,))
-            yield EventRecorder(Held(connection), self.institution)
+        with said_clearly(), self.pool.connection() as connection:
+            with connection.transaction():
+                connection.execute(LOCK_HEAD, (self.institution,))
+                yield EventRecorder(Held(connection), self.institution)
+            unconfirmed(connection)
 
     def subscribe(self, gt: int | None = None, topics: Sequence[str] = ()) -> Subscription[ApplicationRecorder]:
         """Events as they come, from after `gt`: what is stored first, then by polling the counter row."""
         return PolledSubscription(self, gt=gt, topics=topics)
 
 
-@contextmanager
-def replication_watched(connection: psycopg.Connection[Any]) -> Generator[None]:
-    """A commit that gave up waiting for its synchronous standby reports success with a warning: not a success here."""
-    warned: list[str] = []
+_unconfirmed: WeakSet[psycopg.Connection[Any]] = WeakSet()
+
+
+def watch_replication(connection: psycopg.Connection[Any]) -> None:
+    """Listen, for the life of a connection, for the one warning that says a commit is not what it seems.
+
+    A commit that gave up waiting for its synchronous standby reports success with only a warning.
+    """
+    doubted = ref(connection)
 
     def listen(notice: psycopg.errors.Diagnostic) -> None:
-        if notice.sqlstate == "01000" and "synchronous replication" in (notice.message_detail or "") + (
-            notice.message_primary or ""
-        ):
-            warned.append(notice.message_primary or "")
+        said = (notice.message_primary or "") + (notice.message_detail or "")
+        itself = doubted()
+        if notice.severity_nonlocalized == "WARNING" and "synchronous replication" in said and itself is not None:
+            _unconfirmed.add(itself)
 
     connection.add_notice_handler(listen)
-    try:
-        yield
-    finally:
-        connection.remove_notice_handler(listen)
-    if warned:
+
+
+def unconfirmed(connection: psycopg.Connection[Any]) -> None:
+    """Raise OutcomeUnknown if the commit just made was not confirmed by the synchronous standby."""
+    if _unconfirmed and connection in _unconfirmed:
+        _unconfirmed.discard(connection)
         raise OutcomeUnknown("The append is stored here, but its synchronous standby did not confirm it.")
+
+
+def _append_one(institution: str, e: Envelope) -> tuple[LiteralString, tuple[Any, ...]]:
+    return (
+        "SELECT first_position, stored_at FROM append_event(%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        (institution, e.originator_id, e.originator_version, e.event_id, e.command_id, e.actor, e.occurred_at, e.topic,
+         e.state),
+    )  # fmt: skip
+
+
+def _append_several(institution: str, events: Sequence[Envelope]) -> tuple[LiteralString, tuple[Any, ...]]:
+    return (
+        "SELECT first_position, stored_at FROM append_events(%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        (
+            institution,
+            [e.originator_id for e in events],
+            [e.originator_version for e in events],
+            [e.event_id for e in events],
+            events[0].command_id,
+            events[0].actor,
+            [e.occurred_at for e in events],
+            [e.topic for e in events],
+            [e.state for e in events],
+        ),
+    )
 
 
 def _anonymous(event: StoredEvent) -> Envelope:

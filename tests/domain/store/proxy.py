@@ -11,7 +11,7 @@ from typing import Self
 
 
 class Cut(Enum):
-    """When the wire breaks: before the next request reaches the server, or after the server did it, before its answer."""
+    """When the wire breaks: before a request reaches the server, or after it was done, before its answer."""
 
     REQUEST = "request"
     ANSWER = "answer"
@@ -38,21 +38,23 @@ class Proxy:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                server = socket.socket(socket.AF_UNIX)
-                server.connect(self._server)
-                wire = (client, server)
-                threading.Thread(target=self._pass, args=(client, server, Cut.REQUEST, wire), daemon=True).start()
-                threading.Thread(target=self._pass, args=(server, client, Cut.ANSWER, wire), daemon=True).start()
+                threading.Thread(target=self._wire, args=(client,), daemon=True).start()
 
-    def _pass(
-        self, source: socket.socket, sink: socket.socket, when: Cut, wire: tuple[socket.socket, socket.socket]
-    ) -> None:
+    def _wire(self, client: socket.socket) -> None:
+        with client, socket.socket(socket.AF_UNIX) as server:
+            server.connect(self._server)
+            answers = threading.Thread(target=self._pass, args=(server, client, Cut.ANSWER), daemon=True)
+            answers.start()
+            self._pass(client, server, Cut.REQUEST)
+            answers.join()
+
+    def _pass(self, source: socket.socket, sink: socket.socket, when: Cut) -> None:
         with suppress(OSError):
             while data := source.recv(1 << 16):
                 if self.cut is when:
                     self.cut = None
                     break
                 sink.sendall(data)
-        for end in wire:
+        for end in (source, sink):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)

@@ -13,7 +13,8 @@ from eventsourcing.persistence import DataError
 
 from domain.kernel import Event, Refused
 from domain.store.casebook import Casebook, CommandReused, House
-from domain.store.recorder import Busy, StaleVersion
+from domain.store.recorder import Busy, Recorded, StaleVersion
+from tests.conftest import MASTER_KEY, Database
 from tests.domain.store.tally import TALLY, Tally, TallyAdded, TallyOpened, added, opened, stamp
 
 
@@ -191,7 +192,7 @@ def test_a_time_the_database_cannot_hold_is_an_error_and_stores_nothing(casebook
 
 def test_when_every_connection_is_in_use_the_caller_is_told_and_nothing_is_sent(house: House, institution: str) -> None:
     """test-list 10."""
-    with House(house.conninfo, b"k" * 32, pool_max=1, pool_timeout=0.1) as small:
+    with House(house.conninfo, MASTER_KEY, pool_max=1, pool_timeout=0.1) as small:
         casebook = small.casebook(institution)
         with small.pool.connection(), pytest.raises(Busy):
             casebook.head()
@@ -201,7 +202,7 @@ def test_when_every_connection_is_in_use_the_caller_is_told_and_nothing_is_sent(
 
 def test_recorded_at_never_goes_back_as_positions_go_on(casebook: Casebook) -> None:
     with ThreadPoolExecutor(8) as writers:
-        list(writers.map(lambda _: casebook.append(opened(uuid4())), range(40)))
+        list(writers.map(casebook.append, [opened(uuid4()) for _ in range(40)]))
     with casebook.house.pool.connection() as connection:
         rows = connection.execute(
             "SELECT recorded_at FROM event WHERE institution = %s ORDER BY position", (casebook.institution,)
@@ -226,18 +227,23 @@ def test_history_up_to_a_bound(casebook: Casebook) -> None:
     casebook.append(opened(uuid4()))
     casebook.append(added(id, 2, stamp(days[1])))
     casebook.append(added(id, 3, stamp(days[2])))
-    versions = lambda **bound: [r.originator_version for r, _ in casebook.history(id, **bound)]  # noqa: E731
-    assert versions(version_max=2) == [1, 2]
-    assert versions(position_max=2) == [1]
-    assert versions(occurred_max=days[2]) == [1, 3]
-    assert versions(recorded_max=datetime(2020, 1, 1, tzinfo=UTC)) == []
+
+    def versions(found: list[tuple[Recorded, Event]]) -> list[int]:
+        return [record.originator_version for record, _ in found]
+
+    assert versions(casebook.history(id, version_max=2)) == [1, 2]
+    assert versions(casebook.history(id, position_max=2)) == [1]
+    assert versions(casebook.history(id, occurred_max=days[2])) == [1, 3]
+    assert versions(casebook.history(id, recorded_max=datetime(2020, 1, 1, tzinfo=UTC))) == []
 
 
 @pytest.mark.parametrize("statement", ["UPDATE event SET topic = ''", "DELETE FROM event", "TRUNCATE event"])
-def test_nobody_changes_an_event_not_even_the_owner(casebook: Casebook, shared_owner: str, statement: str) -> None:
+def test_nobody_changes_an_event_not_even_the_owner(
+    casebook: Casebook, shared_database: Database, statement: str
+) -> None:
     casebook.append(opened(uuid4()))
     with (
-        psycopg.connect(shared_owner, options="-c search_path=anjuan") as owner,
+        psycopg.connect(shared_database.owner, options="-c search_path=anjuan") as owner,
         pytest.raises(psycopg.errors.RestrictViolation, match="record a new fact"),
     ):
         owner.execute(statement.encode())

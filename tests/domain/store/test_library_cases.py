@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import string
 from typing import ClassVar
 
 import pytest
@@ -9,7 +11,8 @@ from eventsourcing.tests.persistence import AggregateRecorderTestCase, Applicati
 
 from domain.store.casebook import House
 from domain.store.recorder import EventRecorder, StreamRecorder
-from tests.conftest import fresh_code
+
+_codes = ("LIB" + "".join(letters) for letters in itertools.product(string.ascii_uppercase, repeat=3))
 
 
 class Given:
@@ -25,12 +28,12 @@ class Given:
 
 class TestStreamRecorder(Given, AggregateRecorderTestCase):
     def create_recorder(self) -> StreamRecorder:
-        return StreamRecorder(self.house.pool, fresh_code())
+        return StreamRecorder(self.house.pool, next(_codes))
 
 
 class TestEventRecorder(Given, ApplicationRecorderTestCase[EventRecorder]):
     def create_recorder(self) -> EventRecorder:
-        return EventRecorder(self.house.pool, fresh_code())
+        return EventRecorder(self.house.pool, next(_codes))
 
     def test_insert_subscribe(self) -> None:
         self.optional_test_insert_subscribe()
