@@ -153,7 +153,7 @@ class Custody(CaseState):
     def record_work(
         self, stamp: Stamp, *, activity: str, performer: str, unit: str, reference: str, stage: str | None = None
     ) -> WorkRecorded | None:
-        """One line of the other system's log, with its own date, even one before the receipt; known lines are not repeated."""
+        """One line of the other system's log, with its own date, even one before receipt. Known lines add nothing."""
         stamp.must_hold(Role.ADMIN)
         draft = WorkRecorded(
             **self.next(stamp),
