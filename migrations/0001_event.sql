@@ -85,15 +85,30 @@ BEGIN
 END
 $$;
 
--- Appends a command of one event in one round trip: the everyday case, without the cost of arrays.
+-- Appends a command of one event in one round trip: the everyday case, without the cost of arrays and of calling the
+-- two functions above (15 of 177 microseconds).
 CREATE FUNCTION append_event(
     in_institution text, id uuid, version integer, in_event uuid, in_command uuid, in_actor uuid,
     in_occurred timestamptz, in_topic text, in_state bytea, OUT first_position bigint, OUT stored_at timestamptz
 ) LANGUAGE plpgsql AS $$
 BEGIN
-    SELECT * INTO first_position, stored_at FROM take_positions(in_institution, 1);
-    PERFORM store_event(in_institution, first_position, id, version, in_event, in_command, in_actor, in_occurred,
-                        stored_at, in_topic, in_state);
+    UPDATE institution_position AS head
+       SET position = head.position + 1, recorded_at = greatest(clock_timestamp(), head.recorded_at)
+     WHERE head.institution = in_institution
+    RETURNING head.position, head.recorded_at INTO first_position, stored_at;
+    IF NOT FOUND THEN
+        SELECT * INTO first_position, stored_at FROM take_positions(in_institution, 1);
+    END IF;
+    IF version > 1 AND NOT EXISTS (
+        SELECT FROM event
+         WHERE institution = in_institution AND originator_id = id AND originator_version = version - 1
+    ) THEN
+        RAISE EXCEPTION 'version % of stream % does not follow its last event', version, id USING ERRCODE = 'AJ001';
+    END IF;
+    INSERT INTO event (institution, position, originator_id, originator_version, event_id, command_id, actor,
+                       occurred_at, recorded_at, topic, state)
+    VALUES (in_institution, first_position, id, version, in_event, in_command, in_actor, in_occurred, stored_at,
+            in_topic, in_state);
 END
 $$;
 
