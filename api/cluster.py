@@ -87,13 +87,13 @@ class Cluster:
 
     # -- for whoever holds the server's lock ----------------------------------------------------------------------
 
-    def prepare(self, *, durable: bool, lock: int) -> tuple[Account, Binaries]:
+    def prepare(self, *, durable: bool, installation: Path | None, lock: int) -> tuple[Account, Binaries]:
         """Everything a server needs before it can be started; makes the data if there is none yet."""
         account = account_for(self.directory)
         self._choose_home(account)
         self._choose_run(account)
         if not self.data.exists():
-            program = binaries(account)
+            program = binaries(account, installation=installation)
             self._initialise(account, program, durable, lock)
             return account, program
         if account.drop and self.data.stat().st_uid != account.uid:
@@ -105,7 +105,8 @@ class Cluster:
         self._clear_pid_file()
         if self.log.exists() and self.log.stat().st_size > LOG_BYTES_MAX:
             self.log.replace(self.log.with_name("server.log.1"))
-        return account, binaries(account, int((self.data / "PG_VERSION").read_text()))
+        major = int((self.data / "PG_VERSION").read_text())
+        return account, binaries(account, major=major, installation=installation)
 
     def command(self, program: Binaries, settings: Mapping[str, str]) -> list[str]:
         """The server's command line."""
@@ -246,8 +247,8 @@ def _private(directory: Path, account: Account) -> bool:
 
 
 def _fits(run: Path) -> bool:
-    """Can libpq and the server name a socket in it? A comma separates hosts for one and directories for the other."""
-    return len(os.fsencode(run / ".s.PGSQL.5432")) <= SOCKET_PATH_MAX and "," not in str(run)
+    """Can libpq and the server name a socket in it? Commas separate hosts for one and directories for the other."""
+    return len(os.fsencode(run / ".s.PGSQL.5432")) <= SOCKET_PATH_MAX and not set(str(run)) & {",", '"'}
 
 
 def _short_place(account: Account) -> Path:

@@ -73,6 +73,7 @@ class Embedded:
 
     `durable=False` turns fsync off, for tests: a crash of the *machine* may then lose everything, a crash of processes
     nothing. It and `settings` (names and values of postgresql.conf) count for the process that starts the server.
+    `installation` names a PostgreSQL to run (the directory that holds `bin`) instead of the first that is found.
     `progress` hears of any wait longer than a second; recovery after a crash is waited for however long it takes.
     """
 
@@ -82,11 +83,13 @@ class Embedded:
         *,
         durable: bool = True,
         settings: Mapping[str, str] | None = None,
+        installation: Path | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.cluster = Cluster(Path(os.path.abspath(directory)))
         self.durable = durable
         self.settings = {**SETTINGS, **({} if durable else NOT_DURABLE), **(settings or {})}
+        self.installation = installation
         self._progress = progress
         self._users: int | None = None
         self._bringing_up = threading.Lock()
@@ -145,15 +148,19 @@ class Embedded:
         if self._users is None:
             return
         users, self._users = self._users, None
+        waiting = _Wait(self._progress)
         try:
-            if not _lock(users, fcntl.LOCK_EX) and _lock(users, fcntl.LOCK_SH):
-                return  # others share it with us, and go on
+            while True:
+                others = not _lock(users, fcntl.LOCK_EX) and _lock(users, fcntl.LOCK_SH)
+                fcntl.flock(users, fcntl.LOCK_UN)
+                if others:
+                    return
+                if (held := self._try_lock()) is not None:
+                    os.close(held)
+                    return
+                waiting.pause("waiting for the server to shut down")
         finally:
             os.close(users)
-        waiting = _Wait(self._progress)
-        while (held := self._try_lock()) is None:
-            waiting.pause("waiting for the server to shut down")
-        os.close(held)
 
     def ensure(self) -> None:
         """When this returns, the server accepts connections; if nobody runs it any more, we do.
@@ -254,7 +261,7 @@ class Embedded:
 
     def _launch(self, lock: int) -> None:
         """Start a guardian with a server, as the holder of the server's lock, which they inherit."""
-        account, program = self.cluster.prepare(durable=self.durable, lock=lock)
+        account, program = self.cluster.prepare(durable=self.durable, installation=self.installation, lock=lock)
         arguments = [str(lock), str(self.cluster.directory / "users")]
         arguments += [str(account.uid), str(account.gid)] if account.drop else ["-1", "-1"]
         command = self.cluster.command(program, self.settings)

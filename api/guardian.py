@@ -25,7 +25,7 @@ from types import FrameType
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-BACKEND_GRACE = 5.0
+BACKEND_GRACE = 2.0
 """Seconds that processes of a server that was killed get to notice it, before they are killed too."""
 
 
