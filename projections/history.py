@@ -7,6 +7,7 @@ reads it from the event, under the person's key, so that nothing here outlives t
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, singledispatch
@@ -18,6 +19,8 @@ from domain.kernel import Event
 from domain.money import Money
 from domain.personal import personal_fields
 from domain.policy import PolicyValue
+from projections.page import Order
+from projections.question import Question, question
 from projections.view import Key, Row, View
 
 ENVELOPE = frozenset(f.name for f in dataclasses.fields(Event))
@@ -176,3 +179,71 @@ def _(value: PolicyValue) -> str:
 
 
 HISTORY = View("history", HistoryRow, (Event,), show, ("stream_id", "version"), line)
+
+BY_VERSION = Order(("version",))
+"""The order of one stream, to be paged by its `stream_id`."""
+
+BY_POSITION = Order(("position",))
+"""The order in which the institution came to know of its facts."""
+
+
+def histories(institution: str, streams: Sequence[UUID], limit: int, *, after: int = 0) -> Question[HistoryRow]:
+    """The next `limit` lines of each of these streams after a version, stream by stream in version order."""
+    return question(
+        HISTORY,
+        """
+        SELECT line.*
+        FROM unnest(%(streams)s::uuid[]) AS wanted (stream)
+        CROSS JOIN LATERAL (
+            SELECT {columns}
+            FROM history
+            WHERE institution = %(institution)s AND stream_id = wanted.stream AND version > %(after)s
+            ORDER BY version
+            LIMIT %(limit)s
+        ) AS line
+        ORDER BY line.stream_id, line.version
+        """,
+        institution=institution,
+        streams=list(dict.fromkeys(streams)),
+        after=after,
+        limit=limit,
+    )
+
+
+def histories_latest(institution: str, streams: Sequence[UUID], limit: int) -> Question[HistoryRow]:
+    """The last `limit` lines of each of these streams, stream by stream, the latest first."""
+    return question(
+        HISTORY,
+        """
+        SELECT line.*
+        FROM unnest(%(streams)s::uuid[]) AS wanted (stream)
+        CROSS JOIN LATERAL (
+            SELECT {columns}
+            FROM history
+            WHERE institution = %(institution)s AND stream_id = wanted.stream
+            ORDER BY version DESC
+            LIMIT %(limit)s
+        ) AS line
+        ORDER BY line.stream_id, line.version DESC
+        """,
+        institution=institution,
+        streams=list(dict.fromkeys(streams)),
+        limit=limit,
+    )
+
+
+def history_after(institution: str, position: int, limit: int) -> Question[HistoryRow]:
+    """The next `limit` lines of the institution after a position, whatever stream they are of."""
+    return question(
+        HISTORY,
+        """
+        SELECT {columns}
+        FROM history
+        WHERE institution = %(institution)s AND position > %(position)s
+        ORDER BY position
+        LIMIT %(limit)s
+        """,
+        institution=institution,
+        position=position,
+        limit=limit,
+    )
