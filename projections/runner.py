@@ -23,12 +23,12 @@ from domain.store.casebook import House
 from domain.store.mapper import Mapper
 from domain.store.recorder import Recorded
 from projections import log
-from projections.fold import Failure, Folding, Said, key_mark, opened, stream_mark
+from projections.fold import Failure, Folding, Said, collector_paused, key_mark, opened, stream_mark
 from projections.table import Table
 from projections.tracking import BEGIN, CLAIM, MOVE, WAITING, Heartbeat
 from projections.view import Key, View
 
-BATCH = 4000
+BATCH = 10_000
 """Most events read in one step."""
 IDLE_SECONDS = 0.25
 """How often the counters are looked at when nothing happens; less while things do."""
@@ -159,7 +159,7 @@ def step(connection: Connection[Any], mapper: Mapper, tables: Tables, institutio
 def _step(
     connection: Connection[Any], mapper: Mapper, tables: Tables, institution: str, batch: int, careful: bool
 ) -> int:
-    with connection.transaction():
+    with collector_paused(), connection.transaction():
         claimed = connection.execute(CLAIM, (institution, list(tables)), prepare=True).fetchall()
         if not claimed:
             return 0
@@ -173,20 +173,23 @@ def _step(
             listened = topics[table.name]
             said = everything if len(behind) == 1 else [s for s in everything if s[0].topic in listened]
             if said:
-                parked = _parked(connection, table, institution) if any_parked else set[str]()
-                apply(connection, table, institution, said, parked, careful=careful)
+                parked = parked_marks(connection, table, institution) if any_parked else set[str]()
+                failed = fold_into(connection, table, institution, said, parked, careful=careful)
+                if failed:
+                    park(connection, institution, table.name, failed)
             moved = connection.execute(MOVE, (upto, institution, table.name, position), prepare=True)
             if moved.rowcount != 1:
                 raise Fenced(f"{table.name} of {institution} is no longer at {position}")
     return upto - position
 
 
-def _parked(connection: Connection[Any], table: Table[Any], institution: str) -> set[str]:
+def parked_marks(connection: Connection[Any], table: Table[Any], institution: str) -> set[str]:
+    """The keys and streams of a view that wait in one institution."""
     found = connection.execute("SELECT key FROM parked WHERE institution = %s AND view = %s", (institution, table.name))
     return {row[0] for row in found}
 
 
-def apply(
+def fold_into(
     connection: Connection[Any],
     table: Table[Any],
     institution: str,
@@ -194,50 +197,53 @@ def apply(
     parked: set[str],
     *,
     careful: bool = False,
-) -> None:
-    """Fold events of one institution into a view's table and park what fails, in the caller's transaction.
+) -> dict[str, Failure]:
+    """Fold events of one institution into a view's table, in the caller's transaction; the marks that failed, and why.
 
-    Raises Unstorable when PostgreSQL refuses the rows; if `careful`, there is one event and that is parked instead.
+    Raises Unstorable when PostgreSQL refuses the rows; if `careful`, there is one event and that fails instead.
     """
     folding = Folding(table.view, institution)
     folding.parked |= parked
     facts = folding.split(said)
-    before = table.load(connection, institution, _to_load(table.view, facts))
-    folding.rows.update(before)
-    existing = set(before)
+    folding.rows = table.load(connection, institution, _to_load(table.view, facts))
+    existing = list(folding.rows)
     folding.fold(facts)
     try:
         with connection.transaction() if careful else nullcontext():
-            _write(connection, table, folding, existing)
+            _write(connection, table, folding, said[0][0].position - 1, existing)
     except (psycopg.DataError, psycopg.IntegrityError) as problem:
         if not careful:
             raise Unstorable(table.name) from problem
         _park_unstorable(folding, said[0][0], facts, problem)
         if table.view.gathers:
             table.copy_sources(connection, institution, folding.made)
-    if folding.failed:
-        park(connection, institution, table.name, folding.failed)
+    return folding.failed
 
 
 def _to_load(view: View[Any], facts: Iterable[tuple[Recorded, list[tuple[Key, Any]]]]) -> list[Key]:
     """The keys whose rows may be in the table: not those of streams that begin in this batch."""
     begun: set[Any] = set()
-    keys: dict[Key, None] = {}
+    keys: set[Key] = set()
     for recorded, parts in facts:
         if not view.gathers:
+            stream = recorded.originator_id
             if recorded.originator_version == 1:
-                begun.add(recorded.originator_id)
-            if recorded.originator_id in begun:
+                begun.add(stream)
+                continue
+            if stream in begun:
                 continue
         for key, _ in parts:
-            keys[key] = None
+            keys.add(key)
     return list(keys)
 
 
-def _write(connection: Connection[Any], table: Table[Any], folding: Folding[Any], existing: set[Key]) -> None:
-    moved = folding.moved
-    table.delete(connection, folding.institution, [key for key in moved if key in existing])
-    rows = [row for key in moved if (row := folding.rows[key]) is not None]
+def _write(
+    connection: Connection[Any], table: Table[Any], folding: Folding[Any], before: int, existing: list[Key]
+) -> None:
+    """Replace the rows that moved: those there were go, those there are now come in one COPY."""
+    gone = [key for key in existing if (row := folding.rows[key]) is None or row.position > before]
+    table.delete(connection, folding.institution, gone)
+    rows = [row for row in folding.rows.values() if row is not None and row.position > before]
     if rows:
         table.copy(connection, rows)
     if folding.made:

@@ -58,10 +58,10 @@ class Table(Generic[R]):
 
     def key_of(self, row: R) -> Key:
         """The key of a row, in the order of the view's key fields."""
-        return tuple(getattr(row, k) for k in self.view.key)
+        return tuple([getattr(row, k) for k in self.view.key])
 
-    def load(self, connection: Connection[Any], institution: str, keys: Sequence[Key]) -> dict[Key, R]:
-        """The rows that there are of these keys."""
+    def load(self, connection: Connection[Any], institution: str, keys: Sequence[Key]) -> dict[Key, R | None]:
+        """The rows that there are of these keys, ready to be folded into."""
         if not keys:
             return {}
         return {self.key_of(r): r for r in self.select(connection, self._load, (*_unzip(keys), institution))}
@@ -79,7 +79,7 @@ class Table(Generic[R]):
         names = [c.name for c in self.view.columns]
         make, loads = self.view.row, self._loads
         found: list[R] = []
-        for row in connection.cursor(binary=True).execute(query, values):
+        for row in connection.cursor(binary=True).execute(query, values).fetchall():
             fields = dict(zip(names, row, strict=True))
             for name, load in loads:
                 if fields[name] is not None:
