@@ -1,0 +1,1 @@
+"""Histories in from other systems and out to other tools."""
