@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from api.exchange.history import Replay, replay_all
 from api.exchange.importer import sort_in
 from api.exchange.intake import case_id, line_reference, same_line
 from api.exchange.mapping import ComplaintMapping, LineSaid
@@ -15,6 +16,8 @@ from domain.kernel import Event
 from domain.store.casebook import Casebook
 
 CASES_AT_ONCE = 200
+
+__all__ = ["Replay", "Totals", "check_totals", "replay_all"]
 
 
 @dataclass
