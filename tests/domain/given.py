@@ -45,6 +45,11 @@ def hours(n: float) -> datetime:
     return MONDAY + timedelta(hours=n)
 
 
+def but(words: dict[str, Any], **changed: Any) -> dict[str, Any]:
+    """The words of a decision, some of them changed."""
+    return {**words, **changed}
+
+
 def stamp(by: StaffId = LI, at: datetime | float = 1, *roles: Role) -> Stamp:
     """Who says it, when (hours after receipt, or a moment), in which posts (their usual ones)."""
     moment = at if isinstance(at, datetime) else hours(at)
@@ -99,7 +104,7 @@ class Told:
         return self
 
 
-def received(policy: ComplaintPolicy = POLICY, at: float = 0.5, **said: Any) -> Told:
+def received(policy: ComplaintPolicy = POLICY, at: datetime | float = 0.5, **said: Any) -> Told:
     """A case just received by Zhao, complaining of the doctor."""
     words: dict[str, Any] = {
         "id": CASE,
@@ -129,7 +134,8 @@ def accept(at: datetime | float = 1, by: StaffId = LI, policy: ComplaintPolicy =
 
 def qualify(at: datetime | float = 5, by: StaffId = LI, policy: ComplaintPolicy = POLICY, **said: Any) -> Decision:
     words: dict[str, Any] = {"reason": "未告知", "complexity": "complex", "category": "medical", "severity": "serious"}
-    return lambda case: case.qualify(stamp(by, at), policy, **{**words, "is_dispute": False, **said})
+    words |= {"is_dispute": False, **said}
+    return lambda case: case.qualify(stamp(by, at), policy, **words)
 
 
 def propose(at: datetime | float = 6, by: StaffId = LI, policy: ComplaintPolicy = POLICY, **said: Any) -> Decision:
