@@ -36,9 +36,9 @@ class Account:
     drop: bool
 
     def own(self, path: Path) -> None:
-        """Give a file or directory to this account."""
+        """Give a file or directory to this account, but never what a link that was put in its place leads to."""
         if self.drop:
-            os.chown(path, self.uid, self.gid)
+            os.chown(path, self.uid, self.gid, follow_symlinks=False)
 
 
 def account_for(directory: Path) -> Account:

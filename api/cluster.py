@@ -67,8 +67,9 @@ class Cluster:
 
     def open(self, name: str, flags: int = 0) -> int:
         """A private file of the directory, made if missing; it is the directory's owner's, even if root comes by."""
-        file = os.open(self.directory / name, os.O_RDWR | os.O_CREAT | flags, 0o600)
-        if os.geteuid() == 0:
+        file = os.open(self.directory / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | flags, 0o600)
+        made = os.fstat(file)
+        if made.st_uid == 0 and made.st_nlink == 1:
             owner = self.directory.stat()
             os.fchown(file, owner.st_uid, owner.st_gid)
         return file
@@ -157,12 +158,14 @@ class Cluster:
             shutil.rmtree(making)
         making.mkdir(mode=0o700)
         account.own(making)
-        with tempfile.NamedTemporaryFile("w", dir=self.home, prefix="password.") as password:
-            password.write(self.passwords()[OWNER])
-            password.flush()
-            account.own(Path(password.name))
-            trouble = ""
-            arguments = ["-D", str(making), "-U", OWNER, f"--pwfile={password.name}", "--auth=scram-sha-256"]
+        password = self.home / "data.password"
+        password.unlink(missing_ok=True)
+        password.touch(mode=0o600, exist_ok=False)
+        password.write_text(self.passwords()[OWNER])
+        account.own(password)
+        trouble = ""
+        try:
+            arguments = ["-D", str(making), "-U", OWNER, f"--pwfile={password}", "--auth=scram-sha-256"]
             if program.major >= 17:
                 locales = (["--locale-provider=builtin", "--locale=C.UTF-8"],)
             else:
@@ -175,6 +178,8 @@ class Cluster:
                 trouble = answer.stderr.strip()
             else:
                 raise EmbeddedError(f"PostgreSQL cannot make its data in {making}: {trouble}")
+        finally:
+            password.unlink()
         making.rename(self.data)
         if durable:
             for changed in {self.home, self.directory}:

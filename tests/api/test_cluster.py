@@ -15,7 +15,7 @@ import pytest
 
 from api.binaries import EmbeddedError, account_for, binaries
 from api.embedded import Embedded
-from tests.api.users import ROOT, USER, begun, facts, processes
+from tests.api.users import ROOT, USER, begun, eventually, facts, processes, user
 
 
 def test_a_path_too_long_for_a_socket_still_serves_and_keeps_its_short_one(place: Path) -> None:
@@ -47,9 +47,26 @@ def test_an_interrupted_beginning_is_begun_again(place: Path) -> None:
     broken.mkdir(parents=True)
     (place / "server").chmod(0o711)
     (broken / "pg_control").write_text("half")
+    (place / "server" / "data.password").write_text("left over")
     with Embedded(place / "server", durable=False) as server:
         begun(server)
-    assert not broken.exists()
+    assert sorted(file.name for file in server.cluster.home.glob("data*")) == ["data"]
+
+
+def test_whoever_is_killed_while_beginning_is_in_nobodys_way(place: Path) -> None:
+    with user(place / "server") as first:
+        eventually((place / "server" / "data.new").exists)
+        first.kill()
+    with Embedded(place / "server") as server:
+        begun(server)
+
+
+def test_a_link_in_the_place_of_a_file_is_not_followed(place: Path) -> None:
+    (place / "precious").write_text("keep me")
+    (place / "server").mkdir()
+    (place / "server" / "lock").symlink_to(place / "precious")
+    with pytest.raises(EmbeddedError, match="cannot be used"):
+        Embedded(place / "server").start()
 
 
 def test_a_server_that_cannot_start_says_why(place: Path) -> None:

@@ -78,6 +78,18 @@ def test_the_server_stays_until_its_last_user_leaves(place: Path) -> None:
     assert processes(place) == []
 
 
+def test_who_joined_does_not_notice_that_the_one_who_started_it_was_killed(place: Path) -> None:
+    with user(place / "server", "one fact") as first:
+        acknowledged(first, 1)
+        with Embedded(place / "server") as server, psycopg.connect(server.owner_conninfo) as connection:
+            first.kill()
+            first.wait()
+            server.ensure()
+            assert connection.execute("SELECT number FROM public.fact").fetchone() == (1,)
+            assert begun(server) is not None
+    assert processes(place) == []
+
+
 def test_who_is_no_user_cannot_ask_for_the_server(place: Path) -> None:
     server = Embedded(place / "server")
     with pytest.raises(EmbeddedError, match="start"):
