@@ -62,25 +62,28 @@ def rebuild(
     progress: Progress | None = None,
     stop: Signal | None = None,
     fresh: bool = False,
+    chunk: int = CHUNK,
+    patience: float = switch.PATIENCE_SECONDS,
 ) -> Rebuilt:
     """Fold a view again from its first event and put the result in its place; see the module's docstring.
 
     `owner` is the connection string of the role that owns the tables. `fresh` begins anew whatever was interrupted: say
-    it when code changed that the view's own module only calls. Raises RebuildUnderWay, switch.SwitchRefused.
+    it when code changed that the view's own module only calls. `patience` is how long, in seconds, the switch looks
+    for a moment without readers. Raises RebuildUnderWay, switch.SwitchRefused.
     """
     began = time.monotonic()
     stop = stop or Signal()
     with psycopg.connect(owner_conninfo(owner), autocommit=True) as connection:
         _alone(connection, view)
         prepare(connection, view, fresh=fresh)
-        events = help_rebuild(house, view, stop=stop, progress=progress)
+        events = help_rebuild(house, view, stop=stop, progress=progress, chunk=chunk)
         while not stop.is_set() and not _finished(connection, view):
             stop.wait(0.05)
         events += _caught_up(house, view, stop, progress)
         if stop.is_set():
             return Rebuilt(view.name, events, time.monotonic() - began, False)
         switch.settle(connection, view)
-        events += switch.switch(connection, house.mapper, view)
+        events += switch.switch(connection, house.mapper, view, patience=patience)
     return Rebuilt(view.name, events, time.monotonic() - began, True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
@@ -9,7 +10,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from psycopg import Connection
-from psycopg.sql import SQL, Identifier
+from psycopg.sql import SQL, Identifier, Literal
 
 from domain.store.casebook import House
 from domain.store.mapper import Mapper
@@ -84,6 +85,20 @@ def verify(house: House, view: View[Any], institution: str | None = None, *, sam
                 found.positions[name] = _position(connection, table, name)
                 _verify_streams(connection, house.mapper, table, name, found, sample)
     return found
+
+
+def digest(house: House, view: View[Any], institution: str) -> str:
+    """SHA-256 of a view's stored rows of one institution, byte for byte in key order: equal rows, equal digest."""
+    table = Table(view)
+    query = SQL(
+        "COPY (SELECT {columns} FROM {table} WHERE institution = {institution} ORDER BY {key})"
+        " TO STDOUT (FORMAT BINARY)"
+    ).format(columns=table.columns, table=Identifier(table.name), institution=Literal(institution), key=table.key)
+    hashed = hashlib.sha256()
+    with house.pool.connection() as connection, connection.cursor().copy(query) as copy:
+        for block in copy:
+            hashed.update(block)
+    return hashed.hexdigest()
 
 
 def _institutions(connection: Connection[Any], table: Table[Any]) -> list[str]:

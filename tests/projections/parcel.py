@@ -37,7 +37,7 @@ class ParcelSent(Event, topic="test.parcel.sent", former={"test.parcel.posted": 
 
     number: str
     sender: SubjectId | None = None
-    name: Annotated[str, Personal("sender")] | None = None
+    name: Annotated[str | None, Personal("sender")] = None
     size: Size | None = None
 
 
@@ -203,3 +203,25 @@ def happened(parcel: UUID, version: int, number: int, chance: random.Random) -> 
 
 def flat(commands: Iterable[Sequence[Event]]) -> list[Event]:
     return [event for command in commands for event in command]
+
+
+@dataclass(kw_only=True)
+class TrailRow(Row):
+    """Everything that was folded, in the order it was folded: one row for the institution."""
+
+    line: str
+    trail: tuple[str, ...] = ()
+
+
+def trail(event: Event) -> list[tuple[Key, Event]]:
+    return [(("all",), event)]
+
+
+def show_trail(row: TrailRow | None, event: Event) -> TrailRow:
+    seen = f"{event.originator_id}/{event.originator_version}"
+    return TrailRow(line="all", trail=(*(row.trail if row else ()), seen))
+
+
+TRAIL = View("parcel_trail", TrailRow, (Event,), show_trail, ("line",), trail, gathers=True, listed=False)
+
+EVERY: tuple[View[Any], ...] = (*ALL, TRAIL)
