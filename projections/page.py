@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -129,6 +129,27 @@ class Pager(Generic[T]):
         for row in rows:
             found[row[place]].append(row)
         return {id: self._page(rows, slice) for id, rows in found.items()}
+
+    def page_of(self, rows: Iterable[T], slice: Slice) -> Page[T]:
+        """The same page of rows that are in memory, in this order."""
+        ordered = sorted(rows, key=self._place, reverse=self.order.descending)
+        cursors = [self.cursor(row) for row in ordered]
+        low, high = 0, len(ordered)
+        for cursor, field in ((slice.after, "after"), (slice.before, "before")):
+            if cursor is None:
+                continue
+            self._read(cursor, field)
+            if cursor not in cursors:
+                raise Refused("page.cursor", "This row is not among those asked for; begin again.", field=field)
+            if field == "after":
+                low = cursors.index(cursor) + 1
+            else:
+                high = cursors.index(cursor)
+        begin, end = (max(low, high - slice.size), high) if slice.backwards else (low, min(high, low + slice.size))
+        return Page(ordered[begin:end], cursors[begin:end], has_next=end < len(ordered), has_previous=begin > 0)
+
+    def _place(self, row: T) -> list[tuple[bool, Any]]:
+        return [((value := getattr(row, name)) is None, value) for name in self._by]
 
     async def count(self, connection: AsyncConnection[Any], institution: str, where: Sequence[Condition] = ()) -> int:
         """How many rows meet the conditions, at most COUNT_MAX."""

@@ -1,0 +1,128 @@
+"""What every resolver knows of its request: who asks, the one moment it is, and the way to the store and the views."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import anyio.to_thread
+import strawberry
+from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg_pool import AsyncConnectionPool
+from strawberry.dataloader import DataLoader
+
+from api.access import QUERIES, Principal, must_be_allowed
+from api.settings import Settings
+from domain.institution import INSTITUTION, Institution, institution_id
+from domain.kernel import Refused
+from domain.store.casebook import Casebook, House
+from projections.tracking import wait_for_async
+from projections.view import View
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What the process holds for all requests. `wake` tells a runner of this process that something was appended."""
+
+    settings: Settings
+    house: House
+    pool: AsyncConnectionPool[AsyncConnection[Any]]
+    wake: Callable[[], None] = lambda: None
+    institutions: dict[str, Institution] = field(default_factory=dict[str, Institution])
+
+    def institution(self, code: str) -> Institution:
+        """The institution as it was opened; refused when it was not. Blocks."""
+        known = self.institutions.get(code)
+        if known is None:
+            known = self.house.casebook(code).read(INSTITUTION, institution_id(code))
+            if known is None:
+                raise Refused("institution.unknown", f"{code} is not open yet; open the institution first.")
+            self.institutions[code] = known
+        return known
+
+
+@dataclass
+class Context:
+    """One request."""
+
+    reach: Reach
+    principal: Principal
+    now: datetime
+    correlation: str
+    loaders: dict[Any, DataLoader[Any, Any]] = field(default_factory=dict[Any, "DataLoader[Any, Any]"])
+
+    @property
+    def institution(self) -> str:
+        """The principal's institution: every statement carries it, never one the client named."""
+        return self.principal.institution
+
+    @property
+    def casebook(self) -> Casebook:
+        """The histories of the principal's institution."""
+        return self.reach.house.casebook(self.institution)
+
+    def may_ask(self, question: str) -> None:
+        """Refuse with `access.role` unless the principal's posts may ask this."""
+        must_be_allowed(self.principal, QUERIES.get(question, frozenset()), question)
+
+    async def consistent(self, views: Sequence[View[Any]], position: int | None) -> None:
+        """Wait until the views show the institution up to `position`, or refuse, naming how far behind they are."""
+        if position is None:
+            return
+        async with self.reach.pool.connection() as connection:
+            found = await connection.execute(
+                "SELECT position FROM institution_position WHERE institution = %s", (self.institution,), prepare=True
+            )
+            row = await found.fetchone()
+        head: int = row[0] if row else 0
+        if position > head:
+            raise Refused(
+                "view.no_such_position",
+                f"Your institution's history ends at position {head}; ask with the position a command answered.",
+                field="consistent_with",
+            )
+        stale = await wait_for_async(
+            self.reach.pool, views, self.institution, position, self.reach.settings.wait_seconds
+        )
+        if stale is not None:
+            raise Refused(
+                "view.behind",
+                f"What you asked for is still {stale.behind} event(s) behind position {position}; ask again in a"
+                " moment, or without consistentWith for what is known so far.",
+                field="consistent_with",
+            )
+
+    def loader(self, key: Any, load: Callable[[list[UUID]], Awaitable[list[Any]]]) -> DataLoader[UUID, Any]:
+        """The batch of this request for `key`: all that is asked for in one tick is loaded by one statement."""
+        if key not in self.loaders:
+            self.loaders[key] = DataLoader(load)
+        return self.loaders[key]
+
+
+Info = strawberry.Info[Context, None]
+
+
+def query_pool(settings: Settings, house: House) -> AsyncConnectionPool[AsyncConnection[Any]]:
+    """The connections that answer questions: read-only, with a time limit per statement. Not yet open."""
+    limit = f" -c default_transaction_read_only=on -c statement_timeout={int(settings.statement_seconds * 1000)}"
+
+    options = str(conninfo_to_dict(house.conninfo).get("options") or "") + limit
+    return AsyncConnectionPool(
+        make_conninfo(house.conninfo, options=options),
+        kwargs={"autocommit": True},
+        min_size=1,
+        max_size=settings.connections_max,
+        timeout=5.0,
+        open=False,
+        check=AsyncConnectionPool.check_connection,
+        name="anjuan-queries",
+    )
+
+
+async def in_thread(work: Callable[[], Any]) -> Any:
+    """Run blocking work beside the event loop. It is never cut short: an append has happened or it has not."""
+    return await anyio.to_thread.run_sync(work, abandon_on_cancel=False)

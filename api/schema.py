@@ -1,0 +1,65 @@
+"""The GraphQL schema: every question and every decision of the house. `schema.graphql` is printed from it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import strawberry
+from graphql import GraphQLError
+from strawberry.extensions import (
+    MaxAliasesLimiter,
+    MaxTokensLimiter,
+    ParserCache,
+    QueryDepthLimiter,
+    ValidationCache,
+)
+from strawberry.schema.config import StrawberryConfig
+from strawberry.tools import merge_types
+from strawberry.types import ExecutionContext
+
+from api.complaint import ComplaintQuery
+from api.complaint_commands import ComplaintMutation
+from api.history import HistoryQuery
+from api.institution import InstitutionQuery
+from api.limits import RootFieldsLimiter
+from api.scalars import SCALARS
+from api.settings import Settings
+
+DOCUMENTS_KEPT = 500
+"""How many documents are kept parsed and validated."""
+
+Query = merge_types("Query", (ComplaintQuery, HistoryQuery, InstitutionQuery))
+Mutation = merge_types("Mutation", (ComplaintMutation,))
+
+
+class Schema(strawberry.Schema):
+    """Strawberry's schema, but silent: what goes wrong is said to the log by the edge, without what people wrote."""
+
+    def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
+        """Nothing: see `api.app`."""
+
+
+def build(settings: Settings) -> Schema:
+    """The schema with the limits of these settings."""
+    parsed, validated = ParserCache(maxsize=DOCUMENTS_KEPT), ValidationCache(maxsize=DOCUMENTS_KEPT)
+    extensions: Sequence[Any] = (
+        lambda: MaxTokensLimiter(max_token_count=settings.tokens_max),
+        lambda: QueryDepthLimiter(max_depth=settings.depth_max),
+        lambda: MaxAliasesLimiter(max_alias_count=settings.aliases_max),
+        lambda: RootFieldsLimiter(settings.fields_max),
+        lambda: parsed,
+        lambda: validated,
+    )
+    return Schema(
+        query=Query,
+        mutation=Mutation,
+        extensions=extensions,
+        config=StrawberryConfig(scalar_map=SCALARS),
+    )
+
+
+def print_schema() -> str:
+    """The schema in GraphQL's own language, as it is committed in `schema.graphql`."""
+    return build(Settings()).as_str().rstrip() + "\n"
+
+
+__all__ = ["Schema", "build", "print_schema"]

@@ -1,0 +1,59 @@
+"""How this process is set up: from the environment (`ANJUAN_…`, `DATABASE_URL`), with defaults that just work."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import AliasChoices, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Environment(StrEnum):
+    """`development` adds GraphiQL and tells what went wrong in the log at length; `production` does neither."""
+
+    DEVELOPMENT = "development"
+    PRODUCTION = "production"
+
+
+class Settings(BaseSettings):
+    """Every setting of the edge; in the environment, these names with `ANJUAN_` before them unless said otherwise."""
+
+    model_config = SettingsConfigDict(env_prefix="ANJUAN_", frozen=True, extra="ignore", populate_by_name=True)
+
+    data: Path = Field(default=Path(".anjuan"), description="directory of the embedded server and of the master key")
+    database_url: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("DATABASE_URL", "ANJUAN_DATABASE_URL"),
+        description="a PostgreSQL 15 or newer, as the application's login; without it the embedded server is used",
+    )
+    database_owner_url: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("DATABASE_OWNER_URL", "ANJUAN_DATABASE_OWNER_URL"),
+        description="the same database as its owner, who migrates; DATABASE_URL if not set",
+    )
+    host: str = "127.0.0.1"
+    port: int = Field(default=8420, ge=0, le=65535)
+    environment: Environment = Environment.PRODUCTION
+
+    token_days: int = Field(default=90, ge=1, description="how long a new bearer token is valid")
+    token_days_max: int = Field(default=366, ge=1, description="longest validity that may be asked for")
+
+    connections_max: int = Field(
+        default=10, ge=1, description="most database connections for queries, and as many for commands"
+    )
+    body_bytes_max: int = Field(default=1024 * 1024, ge=1024, description="largest request")
+    request_seconds: float = Field(
+        default=15.0, gt=0, description="longest time for a query; commands are never cut short"
+    )
+    statement_seconds: float = Field(default=10.0, gt=0, description="longest time for one SQL statement of a query")
+    wait_seconds: float = Field(default=2.0, ge=0, description="how long `consistentWith` waits for the views")
+    depth_max: int = Field(default=12, ge=1, description="deepest nesting of a query")
+    tokens_max: int = Field(default=2000, ge=1, description="most lexical tokens of a document")
+    aliases_max: int = Field(default=30, ge=0, description="most aliases of a document")
+    fields_max: int = Field(default=10, ge=1, description="most fields at the root of an operation")
+
+    @property
+    def master_key_file(self) -> Path:
+        """Where the master key lies unless `ANJUAN_MASTER_KEY` holds it."""
+        return self.data / "master.key"
