@@ -210,28 +210,6 @@ def histories(institution: str, streams: Sequence[UUID], limit: int, *, after: i
     )
 
 
-def histories_latest(institution: str, streams: Sequence[UUID], limit: int) -> Question[HistoryRow]:
-    """The last `limit` lines of each of these streams, stream by stream, the latest first."""
-    return question(
-        HISTORY,
-        """
-        SELECT line.*
-        FROM unnest(%(streams)s::uuid[]) AS wanted (stream)
-        CROSS JOIN LATERAL (
-            SELECT {columns}
-            FROM history
-            WHERE institution = %(institution)s AND stream_id = wanted.stream
-            ORDER BY version DESC
-            LIMIT %(limit)s
-        ) AS line
-        ORDER BY line.stream_id, line.version DESC
-        """,
-        institution=institution,
-        streams=list(dict.fromkeys(streams)),
-        limit=limit,
-    )
-
-
 def history_after(institution: str, position: int, limit: int) -> Question[HistoryRow]:
     """The next `limit` lines of the institution after a position, whatever stream they are of."""
     return question(
