@@ -3,7 +3,8 @@
 The bounds say what counts: `version` and `position` are places in the stream and in the institution's order,
 `recorded_at` is when the house learned of a fact, `occurred_at` when it is said to have happened. Events are always
 folded in the order they were recorded; with `occurred_at` those said to have happened later are left out, so the answer
-is what is known today of how things stood then, while `recorded_at` answers what was known then.
+is what is known today of how things stood then, while `recorded_at` answers what was known then. Before its first event
+is said to have happened, a stream has no rows.
 """
 
 from __future__ import annotations
@@ -136,14 +137,21 @@ def _facts(
                 view.topics,
                 version=bounds.version,
                 position=bounds.position,
-                occurred_at=bounds.occurred_at,
                 recorded_at=bounds.recorded_at,
             )
+            read = _happened(read, bounds.occurred_at)
     events: list[Event] = house.mapper.to_events(read)
     for recorded, event in zip(read, events, strict=True):
         for k, fact in view.facts(event):
             if k[: len(key)] == key:
                 yield recorded, k, fact
+
+
+def _happened(read: list[Recorded], moment: datetime | None) -> list[Recorded]:
+    """The events of a stream said to have happened by a moment; none before its first one."""
+    if moment is None or not read:
+        return read
+    return [r for r in read if r.occurred_at <= moment] if read[0].occurred_at <= moment else []
 
 
 def _gathered(
