@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from multiprocessing.synchronize import Barrier
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import psycopg
@@ -74,16 +75,19 @@ def stock(conninfo: str, start: Barrier, seconds: float, writer: int, institutio
 
 def stock_datastore(conninfo: str) -> PostgresDatastore:
     """The library's connection to the same server."""
+    p = parts(conninfo)
+    return PostgresDatastore(p["dbname"], p["host"], p["port"], p["user"], p["password"], pool_size=1, schema="bench")
+
+
+def parts(conninfo: str) -> dict[str, str]:
+    """What the library wants to be told one by one."""
     given = conninfo_to_dict(conninfo)
-    return PostgresDatastore(
-        dbname=str(given["dbname"]),
-        host=str(given["host"]),
-        port=str(given.get("port", "5432")),
-        user=str(given["user"]),
-        password=str(given.get("password", "")),
-        pool_size=1,
-        schema="bench",
-    )
+    password = given.get("password")
+    if password is None and "passfile" in given:
+        lines = Path(str(given["passfile"])).read_text("utf-8").splitlines()
+        password = next(line.split(":")[4] for line in lines if line.split(":")[3] == given["user"])
+    names = {"dbname": "dbname", "host": "host", "port": "port", "user": "user"}
+    return {name: str(given.get(key, "5432")) for name, key in names.items()} | {"password": str(password or "none")}
 
 
 def envelope() -> Envelope:

@@ -1,0 +1,127 @@
+"""The house a program works in: its database, migrated or not, its keys, and the local people who may act in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+from api.access import issue_token, tokens
+from api.embedded import Embedded
+from api.settings import Settings
+from domain.institution import INSTITUTION, Institution, institution_id, open_institution
+from domain.kernel import Event, Refused, Role, Stamp, named
+from domain.staff import STAFF, Staff, enrol
+from domain.store.casebook import Casebook, House
+from domain.store.keys import master_key
+from migrations.runner import Migration, migrate
+
+Told = Callable[[str], None]
+FOUNDER = named("founder")
+"""Who acts while an institution has nobody yet: the person at the machine."""
+
+
+@dataclass(frozen=True)
+class Premises:
+    """A database that is there, as its owner and as the application."""
+
+    settings: Settings
+    owner: str
+    app: str
+
+
+@contextmanager
+def premises(settings: Settings, tell: Told) -> Generator[Premises]:
+    """The database of the settings: DATABASE_URL, or the embedded server for as long as the block lasts."""
+    if settings.database_url is not None:
+        yield Premises(settings, settings.database_owner_url or settings.database_url, settings.database_url)
+        return
+    with Embedded(settings.data, progress=lambda what, seconds: tell(f"{what} ({seconds:.0f} s)")) as server:
+        yield Premises(settings, server.owner_conninfo, server.app_conninfo)
+
+
+@contextmanager
+def opened(where: Premises, *, migrating: Callable[[list[Migration]], None] | None = None) -> Generator[House]:
+    """The store of these premises; with `migrating`, after the schema was brought up to date, and told what was done.
+
+    Only an empty database is given a new master key: one that has people's keys needs the key they were wrapped with.
+    """
+    fresh = False
+    if migrating is not None:
+        applied = migrate(where.owner)
+        fresh = any(migration.version == 1 for migration in applied)
+        migrating(applied)
+    key = master_key(where.settings.master_key_file, create=fresh)
+    with House(where.app, key, pool_max=where.settings.connections_max) as house:
+        yield house
+
+
+def institutions(house: House) -> list[str]:
+    """The codes of the institutions that are open here."""
+    with house.pool.connection() as connection:
+        rows = connection.execute(
+            "SELECT institution FROM institution_position WHERE position > 0 ORDER BY 1"
+        ).fetchall()
+    return [code for (code,) in rows if house.casebook(code).read(INSTITUTION, institution_id(code)) is not None]
+
+
+def open_here(
+    house: House, *, code: str, name: str, group: str, zone: str, time_zone: str, calendar: str
+) -> tuple[Casebook, bool]:
+    """Open an institution with one person for every post; whether that was news. Raises Refused."""
+    casebook = house.casebook(code)
+    said = _founder()
+
+    def decide(known: Institution | None) -> Event | None:
+        return open_institution(
+            known, said, code=code, name=name, group=group, zone=zone, time_zone=time_zone, calendar=calendar
+        )
+
+    receipt = casebook.act(INSTITUTION, institution_id(code), decide, command_id=said.command_id)
+    if receipt.events:
+        for number, role in enumerate(Role, 1):
+            _enrol(casebook, role, f"{code}-{number:03d}")
+    return casebook, bool(receipt.events)
+
+
+def staff_of(casebook: Casebook) -> Iterator[Staff]:
+    """Everybody enrolled here who has not left, in order of enrolment."""
+    for notification in casebook.recorder.select_notifications(None, 100_000, topics=["staff.enrolled"]):
+        staff = casebook.read(STAFF, UUID(str(notification.originator_id)))
+        if staff is not None and not staff.left:
+            yield staff
+
+
+def first_tokens(house: House, settings: Settings, code: str) -> list[tuple[Staff, str]]:
+    """A bearer token for each person of an institution that has none yet; nothing when it has: they are shown once."""
+    if tokens(house, code):
+        return []
+    return [(person, _token(house, settings, code, person)) for person in staff_of(house.casebook(code))]
+
+
+def new_token(house: House, settings: Settings, code: str, role: Role) -> tuple[Staff, str]:
+    """One more token, for the first person in this post. Raises Refused when nobody holds it."""
+    for person in staff_of(house.casebook(code)):
+        if role in person.roles:
+            return person, _token(house, settings, code, person)
+    raise Refused("staff.nobody", f"Nobody at {code} holds the post {role}; `anjuan institutions` shows the codes.")
+
+
+def _token(house: House, settings: Settings, code: str, person: Staff) -> str:
+    return issue_token(house, code, person.id, f"local {person.number}", timedelta(days=settings.token_days))
+
+
+def _enrol(casebook: Casebook, role: Role, number: str) -> None:
+    said = _founder()
+    id = named(casebook.institution, "staff", number)
+
+    def decide(known: Staff | None) -> Event | None:
+        return enrol(known, said, id=id, name=f"本地用户 {role}", number=number, roles=[role], department="本地")
+
+    casebook.act(STAFF, id, decide, command_id=said.command_id)
+
+
+def _founder() -> Stamp:
+    return Stamp(by=FOUNDER, at=datetime.now(UTC), command_id=uuid4(), roles=frozenset({Role.ADMIN}))

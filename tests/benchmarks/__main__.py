@@ -1,0 +1,114 @@
+"""`python -m tests.benchmarks`: every figure the README quotes, as ratios against the named peer in the same run.
+
+Runs on the embedded server with fsync on, in a directory of its own, or on DATABASE_URL (its owner, a database that may
+be filled). Nothing here is asserted: machines differ and are shared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+from rich.console import Console
+from rich.table import Table
+
+from api.embedded import Embedded
+from domain.store.casebook import House
+from migrations.runner import migrate
+from tests.benchmarks import append, folds
+
+out = Console(highlight=False)
+
+
+@contextmanager
+def server() -> Generator[str]:
+    """The owner's connection string of a migrated database, fsync on."""
+    if given := os.environ.get("DATABASE_URL"):
+        migrate(given)
+        yield given
+        return
+    with tempfile.TemporaryDirectory(prefix="anjuan-bench-", dir="/tmp") as directory:
+        Path(directory).chmod(0o711)
+        with Embedded(Path(directory) / "server", settings={"max_wal_size": "4GB"}) as embedded:
+            migrate(embedded.owner_conninfo)
+            yield embedded.owner_conninfo
+
+
+def main() -> None:
+    """Measure what was asked for."""
+    asked = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    asked.add_argument("what", nargs="*", default=["append", "folds"], help="append, folds (default: both)")
+    asked.add_argument("--seconds", type=float, default=5.0, help="how long each contender appends")
+    asked.add_argument("--events", type=int, nargs="+", default=[100_000, 1_000_000], help="sizes for folds, ascending")
+    asked.add_argument(
+        "--library-events", type=int, default=2_000, help="how many events the library's runner is given"
+    )
+    given = asked.parse_args()
+    with server() as owner:
+        out.print(about(owner))
+        if "append" in given.what:
+            out.print(append_table(owner, given.seconds))
+        if "folds" in given.what:
+            out.print(folds_table(owner, given.events, given.library_events))
+
+
+def about(owner: str) -> str:
+    """The machine, the server and what it promises to keep."""
+    with psycopg.connect(owner) as connection:
+        row = connection.execute(
+            "SELECT current_setting('server_version'), current_setting('fsync'), current_setting('synchronous_commit'),"
+            " current_setting('shared_buffers')"
+        ).fetchone()
+    assert row is not None
+    version, fsync, commit, buffers = row
+    return (
+        f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, PostgreSQL {version},"
+        f" fsync {fsync}, synchronous_commit {commit}, shared_buffers {buffers}; the data is the same in every run"
+    )
+
+
+def append_table(owner: str, seconds: float) -> Table:
+    """Appends, one event each."""
+    table = headed("Append: events/s, one event a transaction", "writers", "institutions", "plain INSERT", "ours",
+                   "stock recorder", "ours / plain", "ours / stock")  # fmt: skip
+    for writers, institutions in ((1, 1), (8, 1), (8, 100), (16, 1), (16, 100)):
+        r = append.measure(owner, seconds, writers, institutions)
+        table.add_row(str(writers), str(institutions), f"{r.plain:,.0f}", f"{r.ours:,.0f}", f"{r.stock:,.0f}",
+                      f"{r.ours / r.plain:.2f}", f"{r.ours / r.stock:.1f}")  # fmt: skip
+    return table
+
+
+def folds_table(owner: str, sizes: list[int], library_events: int) -> Table:
+    """Following and rebuilding one view."""
+    table = headed("Fold: events/s of one view", "events", "follow", "rebuild", "rebuild by two", "one SQL statement",
+                   "library's runner", "follow / library", "rebuild / SQL", "memory MiB")  # fmt: skip
+    library = folds.library(owner, library_events)
+    with House(owner, bytes(32)) as house:
+        stored = 0
+        for size in sizes:
+            folds.fill(house, stored, size - stored)
+            stored = size
+            f = folds.measure(house, owner, size)
+            best = max(f.rebuild, f.rebuild_helped)
+            rates = (size, f.follow, f.rebuild, f.rebuild_helped, f.sql, library)
+            ratios = (f"{f.follow / library:.0f}", f"{best / f.sql:.2f}", f"{f.memory_mib:.0f}")
+            table.add_row(*(f"{rate:,.0f}" for rate in rates), *ratios)
+    return table
+
+
+def headed(title: str, *headings: str) -> Table:
+    """A table of figures."""
+    table = Table(title=title, title_justify="left")
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    return table
+
+
+if __name__ == "__main__":
+    main()
