@@ -214,12 +214,9 @@ def _introduce(code: str, people: list[tuple[Staff, str]]) -> None:
     if not people:
         out.print(f"{code}: its tokens were shown when it was opened; `anjuan token -i {code}` makes another.")
         return
-    table = Table(title=f"{code}: who may act here, with bearer tokens that are shown only now", title_justify="left")
-    for heading in ("name", "posts", "token"):
-        table.add_column(heading, overflow="fold")
+    out.print(f"{code}: who may act here, with bearer tokens that are shown only now")
     for person, token in people:
-        table.add_row(person.name, ", ".join(sorted(person.roles)), token)
-    out.print(table)
+        out.print(f"  {', '.join(sorted(person.roles)):<17} {token}  {person.name}", soft_wrap=True, markup=False)
 
 
 @app.command("migrate")

@@ -95,10 +95,12 @@ def staff_of(casebook: Casebook) -> Iterator[Staff]:
 
 
 def first_tokens(house: House, settings: Settings, code: str) -> list[tuple[Staff, str]]:
-    """A bearer token for each person of an institution that has none yet; nothing when it has: they are shown once."""
+    """A bearer token for one person of each post, for an institution that has none yet; they are shown once."""
     if tokens(house, code):
         return []
-    return [(person, _token(house, settings, code, person)) for person in staff_of(house.casebook(code))]
+    people = {role: person for person in reversed([*staff_of(house.casebook(code))]) for role in person.roles}
+    chosen = {person.id: person for role in Role if (person := people.get(role)) is not None}
+    return [(person, _token(house, settings, code, person)) for person in chosen.values()]
 
 
 def new_token(house: House, settings: Settings, code: str, role: Role) -> tuple[Staff, str]:
