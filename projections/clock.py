@@ -6,9 +6,10 @@ A line gets its result once and keeps it: a restart is the next interval, so wha
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass
 from datetime import datetime
-from typing import assert_never
+from typing import NamedTuple, assert_never
 from uuid import UUID
 
 from domain.clock import ClockKind, ClockStarted, ClockStopped, Outcome, Step
@@ -45,8 +46,7 @@ class ClockRow(Row):
     late_seconds: int = 0
 
 
-@dataclass(frozen=True)
-class Moved:
+class Moved(NamedTuple):
     """One interval of a case's clock that an event started or stopped."""
 
     event: CaseEvent
@@ -85,7 +85,11 @@ def show(row: ClockRow | None, moved: Moved) -> ClockRow | None:
             assert row is not None, "an interval starts before it stops"
             if row.stopped_at is not None:
                 return row
-            return replace(row, stopped_at=what.stopped_at, outcome=what.outcome, late_seconds=what.late_seconds)
+            after = copy(row)
+            after.stopped_at = what.stopped_at
+            after.outcome = what.outcome
+            after.late_seconds = what.late_seconds
+            return after
         case _:
             assert_never(what)
 

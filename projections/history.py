@@ -118,6 +118,8 @@ def _changes(event: Event, form: Form) -> tuple[Change, ...]:
 
 
 def _values(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return (str(value),)
     if isinstance(value, tuple | list):
         return tuple([words(item) for item in value])  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     if isinstance(value, dict):
@@ -145,7 +147,7 @@ def _(value: bool) -> str:
 
 @words.register
 def _(value: datetime) -> str:
-    return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return value.astimezone(UTC).isoformat(" ", "seconds").removesuffix("+00:00") + " UTC"
 
 
 @words.register

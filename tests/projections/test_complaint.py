@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -231,3 +235,28 @@ def test_two_institutions_with_the_same_case_id_do_not_see_each_other(
         (there,) = ask(connection, cases(institution + "X", [CASE, UUID(int=1)]))
     assert (here.complainant, here.stage) == ("孙女士", Stage.QUALIFIED)
     assert (there.complainant, there.stage) == ("钱先生", Stage.RECEIVED)
+
+
+def test_what_is_shown_does_not_depend_on_the_process_that_shows_it():
+    """test-list 30: the same walks in processes with other hash seeds."""
+    told = (
+        "import random; from projections.views import VIEWS; from tests.projections.walks import walk\n"
+        "for view in VIEWS.values():\n"
+        "    rows = {}\n"
+        "    for event in [e for seed in range(5) for e in walk(random.Random(seed), 60)]:\n"
+        "        for key, fact in view.facts(event):\n"
+        "            rows[key] = view.show(rows.get(key), fact)\n"
+        "    print(view.name, list(rows.values()))\n"
+    )
+    shown_by = {
+        subprocess.run(
+            [sys.executable, "-c", told],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("0", "1", "12345")
+    }
+    assert len(shown_by) == 1
+    assert len(shown_by.pop()) > 100_000
