@@ -283,9 +283,9 @@ def token(
 def status() -> None:
     """How far each view has read, and what is parked."""
     with _house() as house:
-        table = Table()
-        for heading in ("institution", "view", "position", "of", "behind", "oldest waiting", "parked", "runner"):
-            table.add_column(heading)
+        table = Table(box=None)
+        for heading in ("institution", "view", "position", "of", "behind", "waiting", "parked", "runner"):
+            table.add_column(heading, no_wrap=True)
         for line in lag(house, list(VIEWS.values())):
             waiting = "" if line.seconds_behind is None else f"{line.seconds_behind:.1f} s"
             table.add_row(

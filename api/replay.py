@@ -15,6 +15,7 @@ from rich.text import Text
 
 from domain.institution import INSTITUTION, institution_id
 from domain.kernel import Refused
+from domain.staff import STAFF, Staff
 from domain.store.casebook import House
 from projections.asof import KEPT, as_of, blame
 from projections.clock import CLOCKS, ClockRow
@@ -84,56 +85,67 @@ def replayed(
     return Group(
         _particulars(rows[0], case.zone, {name: said.position for name, said in setters.items()}),
         _clocks(clocks, case.zone),
-        _lines(lines, case.zone),
+        _lines(house, case, lines),
     )
 
 
 def _particulars(row: ComplaintRow, zone: ZoneInfo, positions: dict[str, int]) -> Table:
     table = Table(
-        title=f"{row.number or row.complaint_id}  {row.stage}", title_justify="left", show_header=bool(positions)
+        title=f"{row.number or row.complaint_id}  {row.stage}",
+        title_justify="left",
+        show_header=bool(positions),
+        box=None,
     )
     table.add_column("field", style="cyan", no_wrap=True)
     table.add_column("value", overflow="fold")
     if positions:
         table.add_column("set at position", justify="right")
     for name, value in vars(row).items():
-        if name in KEPT or value is None or value == () or value == "":
+        if name in KEPT or value in (None, (), "", False):  # what is not so needs no line
             continue
         table.add_row(name, shown(value, zone), *([str(positions.get(name, ""))] if positions else []))
     return table
 
 
 def _clocks(clocks: list[ClockRow], zone: ZoneInfo) -> Table:
-    table = Table(title="clocks", title_justify="left")
+    table = Table(title="clocks", title_justify="left", box=None, padding=(0, 1))
     for heading in ("step", "kind", "no.", "from", "due", "ended", "result"):
-        table.add_column(heading)
-    for clock in clocks:
+        table.add_column(heading, no_wrap=True)
+    for clock in sorted(clocks, key=lambda clock: (clock.started_at, clock.step, clock.interval)):
         late = clock.outcome == "late"
         table.add_row(
             clock.step,
             clock.kind,
             str(clock.interval),
-            shown(clock.started_at, zone),
-            shown(clock.due_at, zone),
-            shown(clock.stopped_at, zone),
+            short(clock.started_at, zone),
+            short(clock.due_at, zone),
+            short(clock.stopped_at, zone),
             Text(str(clock.outcome or "running"), style="red" if late else ""),
         )
     return table
 
 
-def _lines(lines: list[HistoryRow], zone: ZoneInfo) -> Table:
-    table = Table(title=f"history: {len(lines)} events", title_justify="left")
-    for heading in ("position", "happened", "recorded", "what", "who"):
-        table.add_column(heading, overflow="fold")
+def _lines(house: House, case: Found, lines: list[HistoryRow]) -> Text:
+    """Each event on a line of its own, with what it set below it."""
+    said = Text(f"history: {len(lines)} events\n", style="italic")
+    names = {actor: _name(house, case.institution, actor) for actor in {line.actor for line in lines}}
     for line in lines:
-        table.add_row(
-            str(line.position),
-            shown(line.occurred_at, zone),
-            shown(line.recorded_at, zone),
-            line.topic,
-            str(line.actor)[:8],
-        )
-    return table
+        said.append(f"{line.position:>8}  {shown(line.occurred_at, case.zone)}  ", style="")
+        said.append(line.topic, style="cyan")
+        said.append(f"  by {names[line.actor]}, recorded {shown(line.recorded_at, case.zone)}\n", style="dim")
+        changes = [f"{c.field}: {'(personal)' if c.personal else ', '.join(c.values) or '–'}" for c in line.changes]
+        said.append("".join(f"          {change}\n" for change in changes), style="dim")
+    return said
+
+
+def _name(house: House, institution: str, actor: UUID) -> str:
+    staff: Staff | None = house.casebook(institution).read(STAFF, actor)
+    return staff.name if staff is not None else str(actor)[:8]
+
+
+def short(at: datetime | None, zone: ZoneInfo) -> str:
+    """Month, day and time: the year is that of the case."""
+    return "" if at is None else at.astimezone(zone).strftime("%m-%d %H:%M")
 
 
 def shown(value: object, zone: ZoneInfo) -> str:
