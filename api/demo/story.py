@@ -222,8 +222,13 @@ class Story:
         to, level = self.people.one(Role.CS_DIRECTOR), EscalationLevel.CS_DIRECTOR
         if self.severity == Severity.MAJOR:
             to, level = self.people.one(Role.CS_CHIEF), EscalationLevel.CS_CHIEF
-        reason, handler = self._one_of(words.ESCALATIONS), self.handler
-        yield self._move(0.2, 2, handler, lambda c, s, _: c.escalate(s, to=to.id, level=level, reason=reason))
+        reason = self._one_of(words.ESCALATIONS)
+
+        def escalate(case: ComplaintCase, stamp: Stamp, _: ComplaintPolicy) -> Event | None:
+            # a case handled again may be theirs from the first time
+            return case.escalate(stamp, to=to.id, level=level, reason=reason) if case.owner != to.id else None
+
+        yield self._move(0.2, 2, self.handler, escalate)
 
     def _settling(self) -> Generator[Move, ComplaintCase]:
         rng = self.rng
