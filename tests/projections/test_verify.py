@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from domain.store.casebook import House
 from projections.runner import catch_up
 from projections.verify import Difference, verify
 from projections.view import View
+from tests.conftest import MASTER_KEY, Database, Server
 from tests.projections.parcel import ALL, LEGS, PARCELS, VISITS, journeys
 
 TAMPERED: dict[str, tuple[View[Any], str, str | None]] = {
@@ -35,13 +37,16 @@ TAMPERED: dict[str, tuple[View[Any], str, str | None]] = {
 
 
 @pytest.fixture(scope="module")
-def verified(parcels_shared: House) -> House:
-    """A house with two institutions of the same parcels, followed."""
-    for name in ("VERA", "VERB"):
-        parcels_shared.casebook(name).append_many(journeys(8, 12))
-    catch_up(parcels_shared, ALL, "VERA", batch=11)
-    catch_up(parcels_shared, ALL, "VERB")
-    return parcels_shared
+def verified(server: Server, parcel_template: Database) -> Generator[House]:
+    """A house of its own with two institutions of the same parcels, followed."""
+    copy = server.create(parcel_template)
+    with House(copy.app, MASTER_KEY) as house:
+        for name in ("VERA", "VERB"):
+            house.casebook(name).append_many(journeys(8, 12))
+        catch_up(house, ALL, "VERA", batch=11)
+        catch_up(house, ALL, "VERB")
+        yield house
+    server.drop(copy)
 
 
 @pytest.mark.parametrize("what", TAMPERED)
