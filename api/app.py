@@ -134,7 +134,9 @@ class Edge:
         except Unacceptable as refused:
             return self._unacceptable(refused, correlation)
         except Exception as problem:
-            return _json({"errors": [self._presentable(_wrapped(problem), correlation)]}, 500, correlation)
+            error = self._presentable(_wrapped(problem), correlation)
+            status = 500 if error["extensions"]["code"] == "internal" else 503
+            return _json({"errors": [error]}, status, correlation)
         status = 400 if modern and "data" not in said else 200
         media_type = GRAPHQL_RESPONSE if modern else "application/json"
         return _json(said, status, correlation, media_type=media_type)

@@ -62,7 +62,7 @@ class ViewLag:
 class InstitutionQuery:
     """Questions about oneself and one's institution."""
 
-    @strawberry.field(description="本人 – who asks.")
+    @strawberry.field(description="本人 – the person the token stands for.")
     async def me(self, info: Info) -> Me:
         """The person the token stands for."""
         context = info.context

@@ -94,7 +94,13 @@ class Desk:
 
     def command(self, name: str, *, command_id: UUID | None = None, **arguments: Any) -> dict[str, Any]:
         """Send one mutation; the receipt or the refusal."""
-        given = {"commandId": command_id or uuid4(), **arguments}
+        said = self.sent(name, {"commandId": command_id or uuid4(), **arguments})
+        assert "errors" not in said, said["errors"]
+        return said["data"][name]
+
+    def sent(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The whole answer to one mutation."""
+        given = {"commandId": uuid4(), **arguments}
         kinds = {n: _kind(self.edge, name, n) for n in given}
         query = (
             f"mutation ({', '.join(f'${n}: {k}' for n, k in kinds.items())})"
@@ -102,7 +108,7 @@ class Desk:
             " ... on ComplaintDecided { complaintId version position topics repeated }"
             " ... on Refusal { code sentence sentenceZh field } } }"
         )
-        return self.ask(query, **given)[name]
+        return self.post(query, **given)
 
     def done(self, name: str, **arguments: Any) -> dict[str, Any]:
         """A command that must succeed."""

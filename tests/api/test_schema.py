@@ -1,0 +1,88 @@
+"""The schema: committed as it is, said in two languages, and such that selections can be compiled to SQL."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from pathlib import Path
+
+import pytest
+from graphql import GraphQLEnumType, GraphQLInputObjectType, GraphQLObjectType
+from strawberry.types.base import get_object_definition
+
+from api.chinese import KINDS, SENTENCES, WORDS
+from api.complaint import Complaint, ComplaintClock
+from api.history import HistoryLine
+from api.schema import build, print_schema
+from projections.view import Row
+from tests.api.conftest import SETTINGS
+
+ROOT = Path(__file__).parents[2]
+TYPES = build(SETTINGS)._schema.type_map
+
+
+def test_the_committed_schema_is_the_schema() -> None:
+    assert (ROOT / "schema.graphql").read_text("utf-8") == print_schema(), "print it again with api.schema.print_schema"
+
+
+@pytest.mark.parametrize("shown", [Complaint, ComplaintClock, HistoryLine])
+def test_every_column_is_a_field_that_says_which_column_it_is(shown: type[Row]) -> None:
+    definition = get_object_definition(shown, strict=True)
+    resolved = {f.python_name for f in definition.fields if not f.is_basic_field}
+    columns = {f.metadata["column"] for f in definition.fields if f.python_name not in resolved}
+    assert columns == {f.name for f in dataclasses.fields(shown.__mro__[1])}  # pyright: ignore[reportArgumentType]
+    assert not any("column" in f.metadata for f in definition.fields if f.python_name in resolved)
+
+
+def ours(kind: type) -> list[GraphQLObjectType | GraphQLInputObjectType | GraphQLEnumType]:
+    return [t for n, t in TYPES.items() if isinstance(t, kind) and not n.startswith("__")]  # pyright: ignore[reportReturnType]
+
+
+def test_every_type_every_question_and_every_decision_is_described() -> None:
+    silent = [t.name for kind in (GraphQLObjectType, GraphQLInputObjectType) for t in ours(kind) if not t.description]
+    assert sorted(silent) == ["Mutation", "Query"]
+    for root in ("Query", "Mutation"):
+        found = TYPES[root]
+        assert isinstance(found, GraphQLObjectType)
+        for name, field in found.fields.items():
+            said = field.description or ""
+            assert any("一" <= c <= "鿿" for c in said.split("–")[0]), f"{name} has no Chinese term"
+            assert len(said.split("–", 1)[1]) > 10, f"{name} is not described"
+
+
+def test_every_closed_set_has_its_chinese_words() -> None:
+    for kind in ours(GraphQLEnumType):
+        assert isinstance(kind, GraphQLEnumType)
+        if kind.name == "CaseOrder":
+            continue
+        assert kind.name in KINDS
+        assert all(f"{kind.name}.{name.lower()}" in WORDS for name in kind.values), kind.name
+
+
+def codes(file: Path) -> set[str]:
+    """Every code a file refuses with: the first argument of Refused, or an argument named code."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        named = [k.value for k in node.keywords if k.arg == "code"]
+        first = node.args[:1] if isinstance(node.func, ast.Name) and node.func.id == "Refused" else []
+        for value in [*named, *first]:
+            if isinstance(value, ast.Constant) and isinstance(value.value, str) and "." in value.value:
+                found.add(value.value)
+    return found
+
+
+EDGE = "access app command complaint complaint_commands context history institution page refusal".split()
+SOURCES = [
+    *(ROOT / "domain").rglob("*.py"),
+    *(ROOT / "projections").rglob("*.py"),
+    *(ROOT / "api" / f"{module}.py" for module in EDGE),
+]
+
+
+def test_every_refusal_has_its_chinese_sentence() -> None:
+    said = set[str]().union(*(codes(file) for file in SOURCES))
+    assert len(said) > 60
+    assert said - set(SENTENCES) == set(), "add these to api/chinese.py"
+    assert set(SENTENCES) - said == set(), "nobody refuses with these any more"
