@@ -12,6 +12,7 @@ import hashlib
 import inspect
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event as Signal
@@ -24,6 +25,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from domain.store.casebook import House
 from projections import switch
+from projections.crew import crew
 from projections.fold import STREAM_MARK, Failure, collector_paused
 from projections.log import FIRST_STREAM, LAST_STREAM
 from projections.runner import BATCH, advance, park
@@ -64,27 +66,41 @@ def rebuild(
     fresh: bool = False,
     chunk: int = CHUNK,
     patience: float = switch.PATIENCE_SECONDS,
+    hands: int = 0,
+    master_key: bytes | None = None,
 ) -> Rebuilt:
     """Fold a view again from its first event and put the result in its place; see the module's docstring.
 
     `owner` is the connection string of the role that owns the tables. `fresh` begins anew whatever was interrupted: say
     it when code changed that the view's own module only calls. `patience` is how long, in seconds, the switch looks
-    for a moment without readers. Raises RebuildUnderWay, switch.SwitchRefused.
+    for a moment without readers. `hands` more processes help; they need the `master_key`. Raises RebuildUnderWay,
+    switch.SwitchRefused.
     """
     began = time.monotonic()
     stop = stop or Signal()
     with psycopg.connect(owner_conninfo(owner), autocommit=True) as connection:
         _alone(connection, view)
         prepare(connection, view, fresh=fresh)
-        events = help_rebuild(house, view, stop=stop, progress=progress, chunk=chunk)
-        while not stop.is_set() and not _finished(connection, view):
-            stop.wait(0.05)
-        events += _caught_up(house, view, stop, progress)
-        if stop.is_set():
-            return Rebuilt(view.name, events, time.monotonic() - began, False)
+        before, _ = _progress(connection, view)
+        with crew(house.conninfo, _needed(master_key), view, hands, stop) if hands else nullcontext():
+            help_rebuild(house, view, stop=stop, progress=progress, chunk=chunk)
+            while not stop.is_set() and not _finished(connection, view):
+                stop.wait(0.05)
+                help_rebuild(house, view, stop=stop, progress=progress, chunk=chunk)
+            if stop.is_set():
+                done, _ = _progress(connection, view)
+                return Rebuilt(view.name, done - before, time.monotonic() - began, False)
+        done, total = _progress(connection, view)
+        if progress is not None:
+            progress(done, total)
         switch.settle(connection, view)
-        events += switch.switch(connection, house.mapper, view, patience=patience)
-    return Rebuilt(view.name, events, time.monotonic() - began, True)
+        late = switch.switch(connection, house.mapper, view, patience=patience)
+    return Rebuilt(view.name, done - before + late, time.monotonic() - began, True)
+
+
+def _needed(master_key: bytes | None) -> bytes:
+    assert master_key is not None, "more processes need the master key to open events"
+    return master_key
 
 
 def owner_conninfo(owner: str) -> str:
@@ -167,7 +183,7 @@ def fold_digest(view: View[Any]) -> str:
 def help_rebuild(
     house: House, view: View[Any], *, stop: Signal, progress: Progress | None = None, chunk: int = CHUNK
 ) -> int:
-    """Fold slices of a rebuild that was prepared until none is left to claim; how many events were folded."""
+    """Fold slices of a prepared rebuild until none is left to claim, and follow on; how many events were read."""
     table = Table(view, NEXT)
     events = 0
     with house.pool.connection() as connection:
@@ -180,10 +196,10 @@ def help_rebuild(
                 events += got
                 if progress is not None:
                     progress(*_progress(connection, view))
+            return events + _caught_up(connection, house, view, stop, progress)
         finally:
             if not connection.closed:
                 connection.execute("RESET synchronous_commit")
-    return events
 
 
 def _fold_chunk(connection: Connection[Any], house: House, table: Table[Any], chunk: int) -> int | None:
@@ -235,6 +251,10 @@ def _written(connection: Connection[Any], table: Table[Any], piece: Piece[Any]) 
 
 
 def _finished(connection: Connection[Any], view: View[Any]) -> bool:
+    """Whether every slice is folded and, for a view that gathers, what is left fits into the switch."""
+    if view.gathers:
+        done, total = _progress(connection, view)
+        return total - done < BATCH
     query = "SELECT NOT EXISTS (SELECT FROM rebuild WHERE view = %s AND NOT finished)"
     row = connection.execute(query, (view.name,)).fetchone()
     return row is not None and row[0]
@@ -256,21 +276,17 @@ def _progress(connection: Connection[Any], view: View[Any]) -> tuple[int, int]:
     return row[0], row[1]
 
 
-def _caught_up(house: House, view: View[Any], stop: Signal, progress: Progress | None) -> int:
+def _caught_up(
+    connection: Connection[Any], house: House, view: View[Any], stop: Signal, progress: Progress | None
+) -> int:
     """Follow from where the slices ended until what is new fits into the switch."""
     tables = {view.name + NEXT: Table(view, NEXT)}
     events = 0
-    with house.pool.connection() as connection:
-        connection.execute("SET synchronous_commit = off")
-        try:
-            while not stop.is_set():
-                read = advance(connection, house.mapper, tables, BATCH, stop=stop)
-                events += read
-                if progress is not None and view.gathers:
-                    progress(*_progress(connection, view))
-                if read < BATCH:
-                    break
-        finally:
-            if not connection.closed:
-                connection.execute("RESET synchronous_commit")
+    while not stop.is_set():
+        read = advance(connection, house.mapper, tables, BATCH, stop=stop)
+        events += read
+        if progress is not None and view.gathers:
+            progress(*_progress(connection, view))
+        if read < BATCH:
+            break
     return events

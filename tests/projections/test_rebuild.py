@@ -126,6 +126,17 @@ def test_writers_readers_and_runners_go_on_during_a_rebuild(
     assert all(verify(parcels, v).ok for v in ALL)
 
 
+def test_more_hands_make_the_same_view(parcels: House, parcel_database: Database) -> None:
+    """test-list 22, 25: two processes share the slices."""
+    for n in range(4):
+        parcels.casebook(f"HANDS{n}").append_many(journeys(n, 30))
+    catch_up(parcels, ALL)
+    before = [digest(parcels, view, f"HANDS{n}") for n in range(4) for view in ALL]
+    for view in ALL:
+        rebuild(parcels, view, owner=parcel_database.owner, chunk=20, hands=1, master_key=MASTER_KEY)
+    assert [digest(parcels, view, f"HANDS{n}") for n in range(4) for view in ALL] == before
+
+
 class Interrupted(Exception):
     """The operator pressed Ctrl-C."""
 
