@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, cast, get_type_hints
+from typing import Any, cast, get_args, get_type_hints
 from uuid import UUID, uuid5
 
 import msgspec
@@ -47,6 +47,8 @@ class Shape:
     body: type[msgspec.Struct]
     defaults: dict[str, Any]
     personal: dict[str, str]
+    nested: frozenset[str]
+    """Fields that hold value objects: their defaults are left out too."""
 
 
 @cache
@@ -70,17 +72,37 @@ def shape(event: type[Event]) -> Shape:
         else:
             fields.append((field.name, hints[field.name], msgspec.NODEFAULT))
     body = msgspec.defstruct(event.__name__, fields, kw_only=True, frozen=True, forbid_unknown_fields=True)
-    return Shape(event, msgspec.json.Decoder(body), body, defaults, personal)
+    nested = frozenset(name for name, hint, _ in fields if _holds_values(hint))
+    return Shape(event, msgspec.json.Decoder(body), body, defaults, personal, nested)
 
 
 def plain_body(event: Event) -> dict[str, Any]:
     """The fields of the body that are stored: all but the envelope and those that have their default value."""
-    defaults = shape(type(event)).defaults
+    form = shape(type(event))
     return {
-        name: value
+        name: _plain(value) if name in form.nested else value
         for name, value in vars(event).items()
-        if name not in ENVELOPE and not (name in defaults and defaults[name] == value)
+        if name not in ENVELOPE and not (name in form.defaults and form.defaults[name] == value)
     }
+
+
+def _holds_values(hint: Any) -> bool:
+    return dataclasses.is_dataclass(hint) or any(map(_holds_values, get_args(hint)))
+
+
+def _plain(value: Any) -> Any:
+    """A value object, or a tuple of them, without the fields that have their default value."""
+    if isinstance(value, tuple):
+        return [_plain(v) for v in cast("tuple[Any, ...]", value)]
+    if not dataclasses.is_dataclass(value):
+        return value
+    defaults = _defaults(type(value))
+    return {n: _plain(v) for n, v in vars(value).items() if not (n in defaults and defaults[n] == v)}
+
+
+@cache
+def _defaults(kind: type[Any]) -> dict[str, Any]:
+    return {f.name: f.default for f in dataclasses.fields(kind) if f.default is not dataclasses.MISSING}
 
 
 def encode_body(event: Event) -> bytes:

@@ -56,7 +56,8 @@ def envelope(topic: str, body: bytes) -> Envelope:
 
 def test_every_topic_has_a_stored_body() -> None:
     """test-list 29."""
-    assert stored().keys() >= OURS | FORMER.keys()
+    former = {topic for topic, (event, _) in FORMER.items() if event.topic in OURS}
+    assert stored().keys() >= OURS | former
 
 
 @pytest.mark.parametrize("topic", sorted(stored()))

@@ -19,6 +19,7 @@ class Slip:
     role: Role
     at: datetime
     amount: Decimal
+    remark: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

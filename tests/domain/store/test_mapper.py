@@ -87,6 +87,10 @@ def as_recorded(e: Envelope, institution: str) -> Recorded:
 def test_a_field_that_has_its_default_is_not_stored() -> None:
     """So a field added later with a default leaves every stored body as it was."""
     assert encode_body(added(uuid4(), 2, amount=3)) == b'{"amount":3}'
+    slip = Slip(Role.CASHIER, datetime(2026, 1, 1, tzinfo=UTC), Decimal("1.00"))
+    for stored, remark in ((slip, None), (replace(slip, remark="late"), "late")):
+        body = json.loads(encode_body(replace(opened(uuid4()), slips=(stored,))))
+        assert body["slips"][0].get("remark") == remark
 
 
 def test_personal_fields_are_not_in_the_stored_bytes(casebook: Casebook) -> None:
