@@ -137,6 +137,9 @@ class Inquiry(CaseState):
             raise Refused("complaint.accused_owner", sentence, field="handler")
         turn = self.turn(stamp)
         turn.next_step(Step.EVIDENCE, policy.deadline("complaint.step.evidence", stamp.at), draft.owner)
+        turn.stop(
+            Step.CLOSE, Outcome.SUPERSEDED
+        )  # runs already when an imported case was reopened before it is accepted
         turn.hand_over(self.owner, draft.owner)
         turn.start(Step.CLOSE, ClockKind.CASE, policy.closing(stamp.at), draft.owner)
         return replace(draft, **turn.moves())

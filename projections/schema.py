@@ -33,7 +33,8 @@ def _order(view: View[Any]) -> list[str]:
     """Institution, key, the view's own fields, and last what the fold keeps."""
     kept = ["position", "version", "recorded_at"]
     first = ["institution", *view.key]
-    return [*first, *(c.name for c in view.columns if c.name not in first and c.name not in kept), *kept]
+    own = (c.name for c in view.columns if c.name not in first and c.name not in kept)
+    return [*first, *own, *(name for name in kept if name not in first)]
 
 
 def _collation(view: View[Any], column: Column) -> str:
