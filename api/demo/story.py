@@ -74,8 +74,6 @@ class Story:
             return Severity.MAJOR if chance < 0.12 else Severity.SERIOUS if chance < 0.45 else Severity.ORDINARY
         return Severity.SERIOUS if chance < 0.12 else Severity.ORDINARY
 
-    # time
-
     def _later(self, hours_min: float, hours_max: float, *, always_open: bool = False) -> datetime:
         """The moment of the next move: so many hours on, a little more if people are slow, and by day."""
         hours = self.rng.uniform(hours_min, hours_max) / self.haste
@@ -98,8 +96,6 @@ class Story:
 
     def _one_of(self, texts: tuple[str, ...]) -> str:
         return self.rng.choice(texts)
-
-    # the way of the case
 
     def moves(self) -> Moves:
         """Everything that happens to this complaint, in order."""

@@ -14,8 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from api.exchange.columns import Unacceptable
 from api.exchange.intake import Found, Intake
-from api.exchange.mapping import ComplaintMapping, Unacceptable
+from api.exchange.mapping import ComplaintMapping
 from api.exchange.quarantine import Quarantine, Refusal
 from api.exchange.rows import Line, Progress, Source, Spoiled, never, no_progress
 from api.exchange.spool import Spool

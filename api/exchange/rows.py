@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, cast
 
-from api.exchange.mapping import FileForm
+from api.exchange.columns import FileForm
 
 LINE_LENGTH_MAX = 1_048_576
 """Longest line taken, in characters; of a longer one nothing is kept."""

@@ -10,16 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.exchange.mapping import (
-    MappingProblem,
-    TextColumn,
-    TimeColumn,
-    TimeForm,
-    Unacceptable,
-    built_in_mappings,
-    load_mapping,
-    mapping_named,
-)
+from api.exchange.columns import TextColumn, TimeColumn, TimeForm, Unacceptable
+from api.exchange.mapping import MappingProblem, built_in_mappings, load_mapping, mapping_named
 
 LEAST = """
 name = "least"
