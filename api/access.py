@@ -43,6 +43,7 @@ QUERIES: dict[str, frozenset[Role]] = {
     "complaintAsOf": CASE_READERS,
     "complaintBlame": CASE_READERS,
     "history": frozenset({Role.AUDITOR, Role.GM_OFFICE, Role.CS_CHIEF, Role.DEAN}),
+    "complaintPolicy": EVERYONE,
     "viewLag": OVERSEERS,
 }
 """Which posts may ask which question; a question that is not here may be asked by nobody."""

@@ -11,7 +11,7 @@ import inspect
 import time
 import types
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 from uuid import UUID
@@ -34,7 +34,9 @@ from domain.store.mapper import encode_body
 FUTURE_MAX = timedelta(minutes=5)
 """How far ahead of ours a client's clock may be."""
 
-STAFF_ARGUMENTS = frozenset({"owner", "handler", "accused", "to", "responsible", "persons", "submitted_to"})
+STAFF_ARGUMENTS = frozenset(
+    {"owner", "handler", "accused", "to", "responsible", "persons", "submitted_to", "approved_by"}
+)
 """Arguments that name staff: they must be enrolled at the institution."""
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("anjuan.command")
@@ -65,7 +67,8 @@ class Command:
 
     `decide` is the decision: a method of the state, or a function of the state that is not there yet (`begins`).
     `prepare` makes the work of it where more than the stream itself is needed; `supplied` are arguments it supplies,
-    `optional` those it supplies when they are left out.
+    `optional` those it supplies when they are left out; `typed` gives the GraphQL types of arguments that are values of
+    a type of their own. `stream` names the one stream of this kind that an institution has.
     """
 
     name: str
@@ -78,6 +81,8 @@ class Command:
     prepare: Callable[[Command, Asked], Work] | None = None
     supplied: frozenset[str] = frozenset()
     optional: frozenset[str] = frozenset()
+    typed: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    stream: Callable[[str], UUID] | None = None
 
     @property
     def events(self) -> tuple[type[Event], ...]:
@@ -89,8 +94,13 @@ class Command:
     @property
     def arguments(self) -> list[inspect.Parameter]:
         """The decision's own arguments."""
-        found = inspect.signature(self.decide).parameters.values()
-        return [p for p in found if p.kind is p.KEYWORD_ONLY and p.name not in self.supplied]
+        _, *found = inspect.signature(self.decide).parameters.values()  # the first is the state
+        return [p for p in found if p.name not in ("stamp", "policy") and p.name not in self.supplied]
+
+    @property
+    def takes_id(self) -> bool:
+        """Whether the decision wants the id of the stream it begins."""
+        return "id" in inspect.signature(self.decide).parameters
 
     @property
     def asks_policy(self) -> bool:
@@ -122,20 +132,26 @@ def mutation(command: Command, decided: Callable[[UUID, Receipt], Any], answer: 
     parameters = [
         inspect.Parameter("info", inspect.Parameter.KEYWORD_ONLY, annotation=Info),
         _parameter("command_id", UUID, "指令编号 – made by you; the same command sent again gets its first answer."),
-        _parameter("id", UUID | None, "案件标识 – made by you or, if left out, from the command id.", None)
-        if command.begins
-        else _parameter("id", UUID, "案件标识"),
+        *_id_parameter(command),
         *(_argument(command, p) for p in command.arguments if p.name != "id"),
         _parameter("occurred_at", datetime | None, "发生时间 – when it happened; now, if left out.", None),
     ]
     if not command.begins:
-        sentence = "The version you decided upon; refused with stream.stale if the case has moved on."
+        sentence = "The version you decided upon; refused with stream.stale if more has happened since."
         parameters.append(_parameter("expected_version", shown(int) | None, sentence, None))
     resolve.__name__ = command.name
     vars(resolve)["__signature__"] = inspect.Signature(parameters, return_annotation=answer)
     resolve.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": answer}
     said = " ".join((inspect.getdoc(command.decide) or "").split())
     return strawberry.field(resolver=resolve, name=command.name, description=f"{command.term} – {said}")
+
+
+def _id_parameter(command: Command) -> list[inspect.Parameter]:
+    if command.stream is not None:
+        return []
+    if command.begins:
+        return [_parameter("id", UUID | None, "标识 – made by you or, if left out, from the command id.", None)]
+    return [_parameter("id", UUID, "标识")]
 
 
 def _parameter(name: str, kind: Any, said: str | None, *default: Any) -> inspect.Parameter:
@@ -147,6 +163,8 @@ def _parameter(name: str, kind: Any, said: str | None, *default: Any) -> inspect
 def _argument(command: Command, parameter: inspect.Parameter) -> inspect.Parameter:
     """An argument, typed as the event types the field of its name, else as the decision does."""
     name = parameter.name
+    if name in command.typed:
+        return _parameter(name, command.typed[name], FIELDS.get(name))
     fields = [get_type_hints(event)[name] for event in command.events if name in get_type_hints(event)]
     kind = shown(fields[0] if fields else get_type_hints(command.decide)[name])
     required = parameter.default is inspect.Parameter.empty and name not in command.optional
@@ -164,8 +182,10 @@ async def carry_out(
     """Carry a command out in a thread; its receipt as `decided` shows it, or a Refusal. Says one line to the log."""
     began = time.monotonic()
     command_id: UUID = arguments.pop("command_id")
-    # a case that is begun without an id gets the same one however often the command is sent
-    id: UUID = arguments.pop("id") or command_id
+    # what is begun without an id gets the same one however often the command is sent
+    id: UUID = arguments.pop("id", None) or command_id
+    if command.stream is not None:
+        id = command.stream(context.institution)
     said = {"command": command.name, "institution": context.institution, "staff": str(context.principal.staff_id)}
     log = _log.bind(**said, command_id=str(command_id), stream=str(id), correlation=context.correlation)
     try:
@@ -204,7 +224,7 @@ def _act(context: Context, command: Command, command_id: UUID, id: UUID, argumen
         policy=_policy(context.reach, principal, at),
         stamp=Stamp(by=principal.staff_id, at=at, command_id=command_id, roles=principal.roles),
         id=id,
-        given={"id": id, **given} if command.begins else given,
+        given={"id": id, **given} if command.takes_id else given,
     )
     work = command.work(asked)
 
@@ -214,7 +234,7 @@ def _act(context: Context, command: Command, command_id: UUID, id: UUID, argumen
         if state is not None and expected is not None and state.version != expected:
             raise Refused(
                 "stream.stale",
-                f"The case is at version {state.version} by now, not {expected}; read it again and decide anew.",
+                f"This is at version {state.version} by now, not {expected}; read it again and decide anew.",
                 field="expected_version",
             )
         return work.decide(state, *others)

@@ -21,14 +21,16 @@ from api.complaint_commands import ComplaintMutation
 from api.history import HistoryQuery
 from api.institution import InstitutionQuery
 from api.limits import RootFieldsLimiter
+from api.policy import PolicyMutation, PolicyQuery
 from api.scalars import SCALARS
 from api.settings import Settings
+from api.staff import StaffMutation
 
 DOCUMENTS_KEPT = 500
 """How many documents are kept parsed and validated."""
 
-Query = merge_types("Query", (ComplaintQuery, HistoryQuery, InstitutionQuery))
-Mutation = merge_types("Mutation", (ComplaintMutation,))
+Query = merge_types("Query", (ComplaintQuery, HistoryQuery, InstitutionQuery, PolicyQuery))
+Mutation = merge_types("Mutation", (ComplaintMutation, StaffMutation, PolicyMutation))
 
 
 class Schema(strawberry.Schema):

@@ -92,7 +92,7 @@ class Desk:
         assert len(said.get("errors", ())) == 1, said
         return {"message": said["errors"][0]["message"], **said["errors"][0].get("extensions", {})}
 
-    def command(self, name: str, *, command_id: UUID | None = None, **arguments: Any) -> dict[str, Any]:
+    def command(self, name: str, /, *, command_id: UUID | None = None, **arguments: Any) -> dict[str, Any]:
         """Send one mutation; the receipt or the refusal."""
         said = self.sent(name, {"commandId": command_id or uuid4(), **arguments})
         assert "errors" not in said, said["errors"]
@@ -102,21 +102,22 @@ class Desk:
         """The whole answer to one mutation."""
         given = {"commandId": uuid4(), **arguments}
         kinds = {n: _kind(self.edge, name, n) for n in given}
+        mark = "ComplaintDecided" if "complaint" in _answers[name].lower() else "Decided"
         query = (
             f"mutation ({', '.join(f'${n}: {k}' for n, k in kinds.items())})"
             f" {{ {name}({', '.join(f'{n}: ${n}' for n in given)}) {{ __typename"
-            " ... on ComplaintDecided { complaintId version position topics repeated }"
+            f" ... on {mark} {{ {'complaintId' if mark != 'Decided' else 'id'} version position topics repeated }}"
             " ... on Refusal { code sentence sentenceZh field } } }"
         )
         return self.post(query, **given)
 
-    def done(self, name: str, **arguments: Any) -> dict[str, Any]:
+    def done(self, name: str, /, **arguments: Any) -> dict[str, Any]:
         """A command that must succeed."""
         said = self.command(name, **arguments)
-        assert said["__typename"] == "ComplaintDecided", said
+        assert said["__typename"] in ("ComplaintDecided", "Decided"), said
         return said
 
-    def refused(self, name: str, **arguments: Any) -> dict[str, Any]:
+    def refused(self, name: str, /, **arguments: Any) -> dict[str, Any]:
         """A command that must be refused, in both languages."""
         said = self.command(name, **arguments)
         assert said["__typename"] == "Refusal", said
@@ -127,6 +128,7 @@ class Desk:
 
 
 _kinds: dict[tuple[str, str], str] = {}
+_answers: dict[str, str] = {}
 
 
 def _kind(edge: Edge, mutation: str, argument: str) -> str:
@@ -135,6 +137,7 @@ def _kind(edge: Edge, mutation: str, argument: str) -> str:
 
         fields = build(SETTINGS)._schema.mutation_type.fields  # pyright: ignore[reportOptionalMemberAccess]
         for name, of in fields.items():
+            _answers[name] = str(of.type)
             for n, a in of.args.items():
                 _kinds[name, n] = str(a.type)
     return _kinds[mutation, argument]

@@ -11,13 +11,14 @@ import pytest
 from graphql import GraphQLObjectType
 from psycopg import AsyncConnection
 
+from api import complaint_commands, policy, staff
 from api.access import QUERIES, issue_token, revoke_token, tokens
-from api.complaint_commands import COMMANDS
 from api.schema import build
 from domain.kernel import Refused, Role
 from domain.staff import STAFF
 from tests.api.conftest import SETTINGS, Desk, Edge, Office, intake, stamp
 
+ALL = (*complaint_commands.COMMANDS, *staff.COMMANDS, *policy.COMMANDS)
 ME = "{ me { staffId institution roles name } }"
 
 
@@ -107,14 +108,14 @@ def test_posts_are_those_held_now(office: Office) -> None:
 
 def test_every_question_says_who_may_ask_it_and_every_decision_who_may_decide() -> None:
     assert set(fields("Query")) == set(QUERIES)
-    assert set(fields("Mutation")) == {command.name for command in COMMANDS}
+    assert set(fields("Mutation")) == {command.name for command in ALL}
     assert all(QUERIES.values())
-    assert all(command.allowed for command in COMMANDS)
+    assert all(command.allowed for command in ALL)
 
 
 def test_the_auditor_may_ask_everything_and_decide_nothing(office: Office) -> None:
     assert all(Role.AUDITOR in roles for roles in QUERIES.values())
-    assert not any(Role.AUDITOR in command.allowed for command in COMMANDS)
+    assert not any(Role.AUDITOR in command.allowed for command in ALL)
     assert office[Role.AUDITOR].refused("complaintReceive", **intake())["code"] == "access.role"
 
 
@@ -127,6 +128,7 @@ QUESTIONS: dict[str, str] = {
     "complaintAsOf": "query ($id: UUID!) { complaintAsOf(id: $id, asOf: {version: 1}) { number } }",
     "complaintBlame": "query ($id: UUID!) { complaintBlame(id: $id) { field } }",
     "history": "{ history { edges { cursor } } }",
+    "complaintPolicy": "{ complaintPolicy { version } }",
     "viewLag": "{ viewLag { view } }",
 }
 
