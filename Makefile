@@ -10,8 +10,8 @@ fmt:
 	uv run ruff format .
 	uv run ruff check --fix .
 
-schema:  ## write the committed schemas anew: api/schema.graphql and migrations/schema.txt
-	uv run python -c 'from api.schema import print_schema; print(print_schema(), end="")' > api/schema.graphql
+schema:  ## write the committed schemas anew: schema.graphql and migrations/schema.txt
+	uv run python -c 'from api.schema import print_schema; print(print_schema(), end="")' > schema.graphql
 	ANJUAN_WRITE_SCHEMA=1 uv run pytest -q tests/migrations/test_schema.py
 
 bench:  ## ratios, with machine, fsync and seed

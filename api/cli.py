@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
 import signal
 import sys
 from collections.abc import Generator
@@ -82,6 +82,8 @@ def main() -> None:
         _fail("; ".join(f"setting {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in problem.errors()))
     except (psycopg.OperationalError, PoolTimeout) as problem:
         _fail(f"The database cannot be reached: {problem}. Check DATABASE_URL, or unset it for the embedded server.")
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         err.print("Stopped. What was done stays done; run the command again to go on.")
         sys.exit(130)
@@ -429,9 +431,6 @@ def replay(
             raise Refused("complaint.not_begun", f"{case} had not begun then; ask for a later moment.")
         out.print(content)
 
-
-with contextlib.suppress(AttributeError):  # a terminal that closes early is no fault
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
 if __name__ == "__main__":
     main()

@@ -166,8 +166,10 @@ def text(value: str, field: str, *, required: bool = True, longest: int = TEXT_L
     value = value.strip()
     if "\x00" in value:
         raise Refused("text.nul", "The text holds a NUL character; remove it.", field=field)
-    if any(0xD800 <= ord(c) <= 0xDFFF for c in value):
-        raise Refused("text.surrogate", "The text is not valid Unicode; send it as UTF-8.", field=field)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise Refused("text.surrogate", "The text is not valid Unicode; send it as UTF-8.", field=field) from None
     if len(value) > longest:
         raise Refused(
             "text.too_long", f"The text has {len(value)} characters; at most {longest} are kept.", field=field

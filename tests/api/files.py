@@ -18,10 +18,10 @@ ACTOR = UUID("00000000-0000-4000-8000-00000000ac70")
 
 def public_file(name: str) -> Path:
     """A file of the public data; the test is skipped where it is not."""
-    place = Path(os.environ.get("ANJUAN_DATA") or Path(__file__).parents[2].parent / "shared" / "data")
+    place = Path(os.environ.get("ANJUAN_TEST_DATA") or Path(__file__).parents[2].parent / "shared" / "data")
     file = place / name
     if not file.exists():
-        pytest.skip(f"the public data is not here: {name} (set ANJUAN_DATA)")
+        pytest.skip(f"the public data is not here: {name} (set ANJUAN_TEST_DATA)")
     return file
 
 
