@@ -218,7 +218,6 @@ def _act(context: Context, command: Command, command_id: UUID, id: UUID, argumen
     if at > context.now + FUTURE_MAX:
         raise Refused("time.in_future", "This lies in the future; check the time and its offset.", field="at")
     given = {name: value for name, value in arguments.items() if value is not None}
-    _staff_must_be_known(casebook, given)
     asked = Asked(
         casebook=casebook,
         policy=_policy(context.reach, principal, at),
@@ -237,9 +236,17 @@ def _act(context: Context, command: Command, command_id: UUID, id: UUID, argumen
                 f"This is at version {state.version} by now, not {expected}; read it again and decide anew.",
                 field="expected_version",
             )
+        _staff_must_be_known(casebook, given)
         return work.decide(state, *others)
 
-    receipt = casebook.act(command.fold, id, decide, command_id=command_id, also=work.also)
+    try:
+        receipt = casebook.act(command.fold, id, decide, command_id=command_id, also=work.also)
+    except CommandReused:
+        # sent twice at once without saying when it happened, it differs by the moment we filled in
+        known = casebook.receipt(command_id)
+        if known is None:
+            raise
+        receipt = known
     if receipt.repeated:
         _must_be_the_same(command, asked, receipt, occurred_at)
     return receipt

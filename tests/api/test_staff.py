@@ -24,7 +24,8 @@ def test_staff_join_change_posts_and_leave(office: Office) -> None:
     assert hr.refused("staffEnrol", id=person, **{**LI, "name": "王五"})["code"] == "staff.enrolled"
     assert hr.refused("staffEnrol", **{**LI, "roles": []})["field"] == "roles"
     assert agent.refused("staffEnrol", **LI)["code"] == "access.role"
-    case = agent.done("complaintReceive", **intake(owner=person))["complaintId"]
+    received: dict[str, Any] = {"command_id": uuid4(), **intake(owner=person)}
+    case = agent.done("complaintReceive", **received)["complaintId"]
     hr.done("staffAssignRoles", id=person, roles=["CS_DIRECTOR", "CS_AGENT"])
     stale = hr.refused("staffAssignRoles", id=person, roles=["DEAN"], expectedVersion=1)
     assert stale["code"] == "stream.stale"
@@ -33,6 +34,7 @@ def test_staff_join_change_posts_and_leave(office: Office) -> None:
     assert hr.refused("staffLeave", id=uuid4())["code"] == "staff.unknown"
     gone = agent.refused("complaintOfferTransfer", id=case, to=person, department="客服部", reason="转")
     assert (gone["code"], gone["field"]) == ("staff.left", "to")
+    assert agent.done("complaintReceive", **received)["repeated"], "what was done stays done"
 
 
 def figures(**changed: Any) -> list[dict[str, Any]]:
