@@ -164,6 +164,6 @@ def test_the_house_drawn_is_the_house_on_disk() -> None:
         for path in (ROOT / folder).glob("*.py")
         if path.name != "__init__.py"
     }
-    named = {w for w in words if w.endswith(".py")} | {f"complaint{w}" for w in words if w.startswith("_")}
+    named = {w for w in words if w.endswith(".py")}
     assert files - named == set(), "README's drawing lacks these"
     assert named - files == set(), "README draws what is not there"
