@@ -87,6 +87,7 @@ SENTENCES: dict[str, str] = {
     "staff.unknown": "本机构没有该人员，请先登记。",
     "store.busy": "系统繁忙，未作任何保存；请以同一指令编号重试。",
     "store.outcome_unknown": "数据库连接中断，尚不知是否已保存；请以同一指令编号重试，只会执行一次。",
+    "stream.taken": "该标识已属于其他记录，请另选标识。",
     "stream.stale": "案件已有新的进展，请重新读取后再决定。",
     "text.empty": "此项必填。",
     "text.nul": "文本中含有空字符（NUL），请删除。",

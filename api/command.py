@@ -239,8 +239,10 @@ def _act(context: Context, command: Command, command_id: UUID, id: UUID, argumen
         _staff_must_be_known(casebook, given)
         return work.decide(state, *others)
 
+    taken = Refused("stream.taken", "This id belongs to something else; choose another.", field="id")
+    fold = only(command.fold, taken if command.begins else command.unknown(id))
     try:
-        receipt = casebook.act(command.fold, id, decide, command_id=command_id, also=work.also)
+        receipt = casebook.act(fold, id, decide, command_id=command_id, also=work.also)
     except CommandReused:
         # sent twice at once without saying when it happened, it differs by the moment we filled in
         known = casebook.receipt(command_id)
@@ -250,6 +252,17 @@ def _act(context: Context, command: Command, command_id: UUID, id: UUID, argumen
     if receipt.repeated:
         _must_be_the_same(command, asked, receipt, occurred_at)
     return receipt
+
+
+def only(fold: Fold, refused: Refused) -> Fold:
+    """The same fold for an id from outside: refused when the stream turns out to be of another kind."""
+
+    def evolve(state: Any, event: Event) -> Any:
+        if not isinstance(event, fold.events):
+            raise refused
+        return fold.evolve(state, event)
+
+    return dataclasses.replace(fold, evolve=evolve)
 
 
 def _policy(reach: Reach, principal: Principal, at: datetime) -> ComplaintPolicy:
@@ -264,9 +277,10 @@ def _staff_must_be_known(casebook: Casebook, given: Mapping[str, Any]) -> None:
     for name in STAFF_ARGUMENTS & given.keys():
         several = isinstance(given[name], list)
         for person in given[name] if several else [given[name]]:
-            staff: Staff | None = casebook.read(STAFF, person)
+            unknown = Refused("staff.unknown", "There is no such person at your institution.", field=name)
+            staff: Staff | None = casebook.read(only(STAFF, unknown), person)
             if staff is None:
-                raise Refused("staff.unknown", "There is no such person at your institution.", field=name)
+                raise unknown
             if staff.left and not several:
                 raise Refused("staff.left", "This person has left the institution; name another.", field=name)
 

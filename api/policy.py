@@ -109,7 +109,7 @@ def _publishing(command: Command, asked: Asked) -> Work:
 
 
 def _unknown(id: UUID) -> Refused:
-    raise AssertionError(f"publishing begins the stream {id} itself")
+    raise AssertionError(f"publishing begins the stream {id} by itself")
 
 
 COMMANDS: tuple[Command, ...] = (

@@ -206,6 +206,18 @@ def test_bad_input_is_refused_by_name_and_leaves_nothing_behind(office: Office) 
     assert row[0] == 3, "of the agent, the director and one complainant; none for what was refused"
 
 
+def test_an_id_of_something_else_is_refused(office: Office) -> None:
+    agent, hr = office[Role.CS_AGENT], office[Role.HR]
+    case = received(office)
+    head = office.casebook.head()
+    assert agent.refused("complaintMakeFirstContact", id=agent.id, account="甲")["code"] == "complaint.unknown"
+    assert agent.refused("complaintReceive", id=agent.id, **intake())["code"] == "stream.taken"
+    owner = agent.refused("complaintReceive", **intake(owner=case))
+    assert (owner["code"], owner["field"]) == ("staff.unknown", "owner")
+    assert hr.refused("staffLeave", id=case)["code"] == "staff.unknown"
+    assert office.casebook.head() == head
+
+
 def test_a_clock_a_little_ahead_is_accepted(office: Office) -> None:
     ahead = datetime.now(UTC) + timedelta(minutes=4)
     office[Role.CS_AGENT].done("complaintReceive", **intake(occurredAt=ahead))
