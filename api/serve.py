@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from api.app import create_app
+from api.logs import configure
 from api.settings import Settings
 from domain.kernel import Refused
 from domain.store.casebook import House
@@ -36,9 +37,11 @@ def serve(
     house: House, settings: Settings, port: int | None, *, wake: Callable[[], None], ready: Callable[[str], None]
 ) -> None:
     """Serve until SIGINT or SIGTERM. `ready` is told the address once it is bound; port 0 is any free one."""
+    configure(settings.environment)
     with _bound(settings.host, settings.port if port is None else port) as listener:
         config = uvicorn.Config(
             create_app(settings, house, wake=wake),
+            log_config=None,
             log_level="warning",
             access_log=False,
             server_header=False,
