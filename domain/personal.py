@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Final, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 
 from domain.kernel import Event
 
@@ -32,11 +32,22 @@ ERASED: Final = Erased("［已删除 erased］")
 
 @cache
 def personal_fields(event: type[Event]) -> dict[str, str]:
-    """Field name -> name of the field that holds its subject's id, for one event type."""
+    """Field name -> name of the field that holds its subject's id, for one event type.
+
+    A mark that stands inside another type (`Annotated[str, Personal("x")] | None`) is a mistake that would leave the
+    field in the clear: it is an AssertionError, as is a subject that is no field.
+    """
     found: dict[str, str] = {}
-    for name, hint in get_type_hints(event, include_extras=True).items():
+    hints = get_type_hints(event, include_extras=True)
+    for name, hint in hints.items():
+        inside = get_args(hint)
         if get_origin(hint) is Annotated:
-            for mark in get_args(hint)[1:]:
-                if isinstance(mark, Personal):
-                    found[name] = mark.subject
+            inside = get_args(hint)[:1]
+            found.update((name, mark.subject) for mark in get_args(hint)[1:] if isinstance(mark, Personal))
+        assert not any(map(_marked, inside)), f"{event.__name__}.{name}: write Annotated[str | None, Personal(…)]"
+    assert all(subject in hints for subject in found.values()), f"{event.__name__}: a subject is no field of it"
     return found
+
+
+def _marked(hint: Any) -> bool:
+    return isinstance(hint, Personal) or any(map(_marked, get_args(hint)))

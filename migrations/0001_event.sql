@@ -85,12 +85,15 @@ BEGIN
 END
 $$;
 
--- Appends a command of one event in one round trip: the everyday case, without the cost of arrays and of calling the
+-- Appends a command of one event in one round trip and gives its position: the everyday case, without the cost of arrays and of calling the
 -- two functions above (15 of 177 microseconds).
 CREATE FUNCTION append_event(
     in_institution text, id uuid, version integer, in_event uuid, in_command uuid, in_actor uuid,
-    in_occurred timestamptz, in_topic text, in_state bytea, OUT first_position bigint, OUT stored_at timestamptz
-) LANGUAGE plpgsql AS $$
+    in_occurred timestamptz, in_topic text, in_state bytea
+) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    first_position bigint;
+    stored_at timestamptz;
 BEGIN
     UPDATE institution_position AS head
        SET position = head.position + 1, recorded_at = greatest(clock_timestamp(), head.recorded_at)
@@ -109,20 +112,25 @@ BEGIN
                        occurred_at, recorded_at, topic, state)
     VALUES (in_institution, first_position, id, version, in_event, in_command, in_actor, in_occurred, stored_at,
             in_topic, in_state);
+    RETURN first_position;
 END
 $$;
 
--- Appends a command of several events in one round trip, all or none.
+-- Appends a command of several events in one round trip, all or none; the position of the first.
 CREATE FUNCTION append_events(
     in_institution text, ids uuid[], versions integer[], event_ids uuid[], in_command uuid, in_actor uuid,
-    in_occurred timestamptz[], topics text[], states bytea[], OUT first_position bigint, OUT stored_at timestamptz
-) LANGUAGE plpgsql AS $$
+    in_occurred timestamptz[], topics text[], states bytea[]
+) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    first_position bigint;
+    stored_at timestamptz;
 BEGIN
     SELECT * INTO first_position, stored_at FROM take_positions(in_institution, cardinality(ids));
     FOR i IN 1 .. cardinality(ids) LOOP
         PERFORM store_event(in_institution, first_position + i - 1, ids[i], versions[i], event_ids[i], in_command,
                             in_actor, in_occurred[i], stored_at, topics[i], states[i]);
     END LOOP;
+    RETURN first_position;
 END
 $$;
 

@@ -137,7 +137,9 @@ def prepare(connection: Connection[Any], view: View[Any], *, fresh: bool = False
 def _share_out(connection: Connection[Any], view: View[Any], institution: str, head: int) -> None:
     from_log = 0 if view.gathers else head
     connection.execute(
-        "INSERT INTO tracking (institution, view, position) VALUES (%s, %s, %s)",
+        "INSERT INTO tracking (institution, view, position) VALUES (%s, %s, %s)"
+        # a straggler of a rebuild that was given up may have put one there
+        " ON CONFLICT (institution, view) DO UPDATE SET position = excluded.position",
         (institution, view.name + NEXT, from_log),
     )
     if view.gathers:

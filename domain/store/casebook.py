@@ -253,7 +253,7 @@ class Casebook(Application[UUID]):
                 sealed = self.bodies.to_envelopes(events)
                 stored = held.record(sealed)
                 assert stored is not None
-            return _stored(stored[0], events)
+            return _stored(stored, events)
         except (CommandKnown, OutcomeUnknown) as problem:
             known = self._settled(command_id)
             if known is None or isinstance(events, Receipt):
@@ -287,7 +287,7 @@ class Casebook(Application[UUID]):
                 _pause(attempt)
             else:
                 assert stored is not None
-                return _stored(stored[0], events)
+                return _stored(stored, events)
         raise OutcomeUnknown(
             f"Command {stamp.command_id} may or may not be stored; send it again with the same id, it is done once."
         )

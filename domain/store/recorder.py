@@ -136,6 +136,8 @@ class Connections(Protocol):
     """Where a recorder gets its connection: the pool, or the one connection that holds the institution's turn."""
 
     def connection(self) -> AbstractContextManager[psycopg.Connection[Any]]: ...
+    def getconn(self) -> psycopg.Connection[Any]: ...
+    def putconn(self, conn: psycopg.Connection[Any]) -> None: ...
     def check(self) -> None: ...
 
 
@@ -148,6 +150,13 @@ class Held:
     def connection(self) -> AbstractContextManager[psycopg.Connection[Any]]:
         """The same connection each time."""
         return nullcontext(self.lent)
+
+    def getconn(self) -> psycopg.Connection[Any]:
+        """The same connection."""
+        return self.lent
+
+    def putconn(self, conn: psycopg.Connection[Any]) -> None:
+        """It stays with whoever holds the turn."""
 
     def check(self) -> None:
         """A broken turn is over; there is nothing to replace."""
@@ -165,19 +174,24 @@ class StreamRecorder(AggregateRecorder):
         self.record(stored_events)
         return None
 
-    def record(self, stored_events: Sequence[StoredEvent]) -> tuple[int, datetime] | None:
-        """Store the events in one round trip; the position of the first of them and the time of recording."""
+    def record(self, stored_events: Sequence[StoredEvent]) -> int | None:
+        """Store the events in one round trip; the position of the first of them, None when there are none."""
         if not stored_events:
             return None
         sealed = [e if isinstance(e, Envelope) else _anonymous(e) for e in stored_events]
-        query, values = _append_one(self.institution, sealed[0])
-        if len(sealed) > 1:
-            query, values = _append_several(self.institution, sealed)
-        with said_clearly(), self.pool.connection() as connection:
-            row = connection.execute(query, values, prepare=True, binary=True).fetchone()
-            unconfirmed(connection)
+        append = (
+            _append_several(self.institution, sealed) if len(sealed) > 1 else _append_one(self.institution, sealed[0])
+        )
+        with said_clearly():
+            # not `connection()`: it would go round the driver once more to commit what is committed
+            connection = self.pool.getconn()
+            try:
+                row = connection.execute(*append, prepare=True, binary=True).fetchone()
+                unconfirmed(connection)
+            finally:
+                self.pool.putconn(connection)
         assert row is not None
-        return row[0], row[1]
+        return row[0]
 
     def select_events(
         self,
@@ -243,7 +257,7 @@ class EventRecorder(StreamRecorder, ApplicationRecorder):
     def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
         """Store the events of one command, all or none; their positions."""
         stored = self.record(stored_events)
-        return None if stored is None else list(range(stored[0], stored[0] + len(stored_events)))
+        return None if stored is None else list(range(stored, stored + len(stored_events)))
 
     def select_notifications(
         self,
@@ -339,7 +353,7 @@ def unconfirmed(connection: psycopg.Connection[Any]) -> None:
 
 def _append_one(institution: str, e: Envelope) -> tuple[LiteralString, tuple[Any, ...]]:
     return (
-        "SELECT first_position, stored_at FROM append_event(%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        "SELECT append_event(%s, %s, %s, %s, %s, %s, %s, %s, %s)",
         (institution, e.originator_id, e.originator_version, e.event_id, e.command_id, e.actor, e.occurred_at, e.topic,
          e.state),
     )  # fmt: skip
@@ -347,7 +361,7 @@ def _append_one(institution: str, e: Envelope) -> tuple[LiteralString, tuple[Any
 
 def _append_several(institution: str, events: Sequence[Envelope]) -> tuple[LiteralString, tuple[Any, ...]]:
     return (
-        "SELECT first_position, stored_at FROM append_events(%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        "SELECT append_events(%s, %s, %s, %s, %s, %s, %s, %s, %s)",
         (
             institution,
             [e.originator_id for e in events],

@@ -8,12 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from multiprocessing import get_context
-from threading import Event as Signal
-from threading import Thread
 from typing import Any
 from uuid import UUID
 
@@ -25,7 +21,7 @@ from eventsourcing.projection import Projection, ProjectionRunner
 
 from domain.kernel import Event, Stamp
 from domain.store.casebook import House
-from projections.rebuild import help_rebuild, rebuild
+from projections.rebuild import rebuild
 from projections.runner import catch_up
 from projections.schema import ddl
 from projections.view import Row, View
@@ -137,7 +133,7 @@ def measure(house: House, owner: str, count: int) -> Folds:
         connection.execute("VACUUM (ANALYZE) event")
     follow = count / timed(lambda: catch_up(house, [SUMS]))
     alone = count / timed(lambda: rebuild(house, SUMS, owner=owner, fresh=True))
-    helped = count / timed(lambda: _rebuild_helped(house, owner))
+    helped = count / timed(lambda: rebuild(house, SUMS, owner=owner, fresh=True, hands=1, master_key=bytes(32)))
     with psycopg.connect(owner, autocommit=True) as connection:
         sql = count / timed(lambda: connection.execute(SQL_FOLD.encode()))
         same = connection.execute(
@@ -146,24 +142,6 @@ def measure(house: House, owner: str, count: int) -> Folds:
         ).fetchone()
         assert same == (0,), "the contenders disagree"
     return Folds(count, follow, alone, helped, sql, resident_mib())
-
-
-def _rebuild_helped(house: House, owner: str) -> None:
-    helper = get_context("spawn").Process(target=_help, args=(house.conninfo,))
-    thread = Thread(target=helper.start)
-    thread.start()
-    rebuild(house, SUMS, owner=owner, fresh=True)
-    thread.join()
-    helper.terminate()
-    helper.join()
-
-
-def _help(conninfo: str) -> None:
-    with House(conninfo, bytes(32), pool_max=2) as house:
-        while True:
-            with suppress(psycopg.Error):
-                help_rebuild(house, SUMS, stop=Signal())
-            time.sleep(0.01)
 
 
 class LibraryFold(Projection[PostgresTrackingRecorder]):

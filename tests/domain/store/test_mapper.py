@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Annotated
 from uuid import UUID, uuid4
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.kernel import Event, Role
-from domain.personal import ERASED, Erased
+from domain.personal import ERASED, Erased, Personal, personal_fields
 from domain.store.casebook import Casebook, House
 from domain.store.keys import KeyProblem, master_key
 from domain.store.mapper import Undecodable, decode_body, encode_body
@@ -103,6 +104,21 @@ def test_personal_fields_are_not_in_the_stored_bytes(casebook: Casebook) -> None
     [(_, event)] = casebook.history(id)
     assert isinstance(event, TallyOpened)
     assert (event.owner, event.witness) == ("王小明", "李证人")
+
+
+def test_a_mark_that_would_leave_a_field_in_the_clear_is_a_mistake() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Inside(Event, topic="test.marked_inside"):
+        owner_id: UUID
+        owner: Annotated[str, Personal("owner_id")] | None
+
+    @dataclass(frozen=True, kw_only=True)
+    class Nobody(Event, topic="test.marked_nobody"):
+        owner: Annotated[str, Personal("owner_id")]
+
+    for event in (Inside, Nobody):
+        with pytest.raises(AssertionError, match=r"Inside|Nobody"):
+            personal_fields(event)
 
 
 def test_without_the_key_the_person_is_gone_and_the_rest_remains(house: House, casebook: Casebook) -> None:
