@@ -85,37 +85,6 @@ BEGIN
 END
 $$;
 
--- Appends a command of one event in one round trip and gives its position: the everyday case, without the cost of arrays and of calling the
--- two functions above (15 of 177 microseconds).
-CREATE FUNCTION append_event(
-    in_institution text, id uuid, version integer, in_event uuid, in_command uuid, in_actor uuid,
-    in_occurred timestamptz, in_topic text, in_state bytea
-) RETURNS bigint LANGUAGE plpgsql AS $$
-DECLARE
-    first_position bigint;
-    stored_at timestamptz;
-BEGIN
-    UPDATE institution_position AS head
-       SET position = head.position + 1, recorded_at = greatest(clock_timestamp(), head.recorded_at)
-     WHERE head.institution = in_institution
-    RETURNING head.position, head.recorded_at INTO first_position, stored_at;
-    IF NOT FOUND THEN
-        SELECT * INTO first_position, stored_at FROM take_positions(in_institution, 1);
-    END IF;
-    IF version > 1 AND NOT EXISTS (
-        SELECT FROM event
-         WHERE institution = in_institution AND originator_id = id AND originator_version = version - 1
-    ) THEN
-        RAISE EXCEPTION 'version % of stream % does not follow its last event', version, id USING ERRCODE = 'AJ001';
-    END IF;
-    INSERT INTO event (institution, position, originator_id, originator_version, event_id, command_id, actor,
-                       occurred_at, recorded_at, topic, state)
-    VALUES (in_institution, first_position, id, version, in_event, in_command, in_actor, in_occurred, stored_at,
-            in_topic, in_state);
-    RETURN first_position;
-END
-$$;
-
 -- Appends a command of several events in one round trip, all or none; the position of the first.
 CREATE FUNCTION append_events(
     in_institution text, ids uuid[], versions integer[], event_ids uuid[], in_command uuid, in_actor uuid,
@@ -140,6 +109,6 @@ GRANT SELECT, INSERT ON subject_key TO anjuan_app;
 
 -- migrate:down
 
-DROP FUNCTION append_events, append_event, store_event, take_positions;
+DROP FUNCTION append_events, store_event, take_positions;
 DROP TABLE subject_key, event, institution_position;
 DROP FUNCTION refuse_change();

@@ -14,7 +14,9 @@ from domain.store.recorder import COLUMNS, Envelope, StaleVersion, said_clearly,
 TYPES = ("text", "int8", "uuid", "int4", "uuid", "uuid", "uuid", "timestamptz", "timestamptz", "text", "bytea")
 
 
-def append_copied(pool: ConnectionPool[Connection[Any]], institution: str, commands: Sequence[Sequence[Envelope]]) -> int:
+def append_copied(
+    pool: ConnectionPool[Connection[Any]], institution: str, commands: Sequence[Sequence[Envelope]]
+) -> int:
     """Append the commands that are not known yet, in order, in one transaction; how many that were.
 
     Raises StaleVersion when a version does not follow its stream, and what the recorder's `said_clearly` raises.

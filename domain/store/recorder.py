@@ -179,17 +179,29 @@ class StreamRecorder(AggregateRecorder):
         if not stored_events:
             return None
         sealed = [e if isinstance(e, Envelope) else _anonymous(e) for e in stored_events]
-        append = (
-            _append_several(self.institution, sealed) if len(sealed) > 1 else _append_one(self.institution, sealed[0])
-        )
         with said_clearly():
             # not `connection()`: it would go round the driver once more to commit what is committed
             connection = self.pool.getconn()
             try:
-                row = connection.execute(*append, prepare=True, binary=True).fetchone()
+                position = self._append(connection, sealed)
                 unconfirmed(connection)
             finally:
                 self.pool.putconn(connection)
+        return position
+
+    def _append(self, connection: psycopg.Connection[Any], sealed: Sequence[Envelope]) -> int:
+        if len(sealed) == 1 and not isinstance(self.pool, Held):
+            try:
+                row = connection.execute(
+                    APPEND_ONE, _one(self.institution, sealed[0]), prepare=True, binary=True
+                ).fetchone()
+            except (psycopg.errors.NotNullViolation, psycopg.errors.FeatureNotSupported):
+                pass  # no counter row yet, a version that does not follow, or tables spread over several nodes
+            else:
+                assert row is not None
+                return row[0]
+        values = _several(self.institution, sealed)
+        row = connection.execute(APPEND_SEVERAL, values, prepare=True, binary=True).fetchone()
         assert row is not None
         return row[0]
 
@@ -351,28 +363,43 @@ def unconfirmed(connection: psycopg.Connection[Any]) -> None:
         raise OutcomeUnknown("The append is stored here, but its synchronous standby did not confirm it.")
 
 
-def _append_one(institution: str, e: Envelope) -> tuple[LiteralString, tuple[Any, ...]]:
-    return (
-        "SELECT append_event(%s, %s, %s, %s, %s, %s, %s, %s, %s)",
-        (institution, e.originator_id, e.originator_version, e.event_id, e.command_id, e.actor, e.occurred_at, e.topic,
-         e.state),
-    )  # fmt: skip
+APPEND_ONE: LiteralString = """
+    WITH head AS (
+        UPDATE institution_position SET position = position + 1, recorded_at = greatest(clock_timestamp(), recorded_at)
+         WHERE institution = %s RETURNING position, recorded_at
+    )
+    INSERT INTO event (institution, originator_id, originator_version, event_id, command_id, actor, occurred_at, topic,
+                       state, position, recorded_at)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s,
+            (SELECT position FROM head WHERE %s < 2 OR EXISTS (
+                SELECT FROM event WHERE institution = %s AND originator_id = %s AND originator_version = %s)),
+            (SELECT recorded_at FROM head))
+    RETURNING position
+"""
+"""The everyday append, as one statement without a function: 0.80 of a plain INSERT where the function reached 0.74.
+
+It gives no position, and so is refused by the table, where the function has something to say.
+"""
+APPEND_SEVERAL: LiteralString = "SELECT append_events(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
 
 
-def _append_several(institution: str, events: Sequence[Envelope]) -> tuple[LiteralString, tuple[Any, ...]]:
+def _one(institution: str, e: Envelope) -> tuple[Any, ...]:
+    id, version = e.originator_id, e.originator_version
+    return (institution, institution, id, version, e.event_id, e.command_id, e.actor, e.occurred_at, e.topic, e.state,
+            version, institution, id, version - 1)  # fmt: skip
+
+
+def _several(institution: str, events: Sequence[Envelope]) -> tuple[Any, ...]:
     return (
-        "SELECT append_events(%s, %s, %s, %s, %s, %s, %s, %s, %s)",
-        (
-            institution,
-            [e.originator_id for e in events],
-            [e.originator_version for e in events],
-            [e.event_id for e in events],
-            events[0].command_id,
-            events[0].actor,
-            [e.occurred_at for e in events],
-            [e.topic for e in events],
-            [e.state for e in events],
-        ),
+        institution,
+        [e.originator_id for e in events],
+        [e.originator_version for e in events],
+        [e.event_id for e in events],
+        events[0].command_id,
+        events[0].actor,
+        [e.occurred_at for e in events],
+        [e.topic for e in events],
+        [e.state for e in events],
     )
 
 

@@ -48,8 +48,8 @@ def plain(conninfo: str, start: Barrier, seconds: float, writer: int, institutio
                 "INSERT INTO bench_plain (institution, position, originator_id, originator_version, event_id,"
                 " command_id, actor, occurred_at, recorded_at, topic, state)"
                 " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, clock_timestamp(), %s, %s)",
-                (code(n, institutions), time.time_ns() // 100 * 32 + writer, e.originator_id, 1, e.event_id, e.command_id, e.actor,
-                 e.occurred_at, e.topic, e.state),
+                (code(n, institutions), time.time_ns() // 100 * 32 + writer, e.originator_id, 1, e.event_id,
+                 e.command_id, e.actor, e.occurred_at, e.topic, e.state),
                 prepare=True,
                 binary=True,
             )  # fmt: skip
