@@ -5,10 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from threading import Event as Signal
 from threading import Thread
 from types import FrameType
@@ -18,37 +15,29 @@ import psycopg
 import typer
 from psycopg_pool import PoolTimeout
 from pydantic import ValidationError
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from api.binaries import EmbeddedError
+from api.cli_exchange import bring, take
 from api.demo import demo
-from api.exchange.export import ExportProblem, export_cases, export_history
-from api.exchange.history import replay_all
-from api.exchange.importer import ImportReport, import_complaints
-from api.exchange.mapping import MappingProblem, mapping_named
+from api.exchange.export import ExportProblem
+from api.exchange.mapping import MappingProblem
 from api.exchange.rows import FileProblem
-from api.exchange.rows import Progress as Told
-from api.exchange.totals import Totals, check_totals
 from api.premises import (
-    FOUNDER,
-    Premises,
     first_tokens,
     institutions,
     new_token,
     open_here,
     opened,
-    premises,
 )
 from api.replay import find_case, moment, replayed
 from api.serve import serve
-from api.settings import Settings
+from api.terminal import Institution, at_work, bar, err, in_house, only, out, stoppable
 from domain.kernel import Refused, Role
 from domain.staff import Staff
 from domain.store.casebook import House
 from domain.store.keys import KeyProblem
-from migrations.runner import check, migrate
+from migrations.runner import migrate
 from migrations.script import Migration, MigrationError
 from projections.parked import parked
 from projections.rebuild import rebuild as rebuild_view
@@ -59,15 +48,9 @@ from projections.view import View
 from projections.views import VIEWS
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-bring = typer.Typer(no_args_is_help=True, help="Take over what another system recorded.")
 app.add_typer(bring, name="import")
-take = typer.Typer(no_args_is_help=True, help="Write histories and cases to a file.")
 app.add_typer(take, name="export")
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
-
-Institution = Annotated[str | None, typer.Option("--institution", "-i", help="The institution's code, for example BJ.")]
 ViewName = Annotated[str | None, typer.Argument(help="A view, or nothing for all of them.")]
 OURS = (EmbeddedError, MigrationError, KeyProblem, MappingProblem, FileProblem, ExportProblem, Refused)
 
@@ -94,72 +77,12 @@ def _fail(sentence: str) -> None:
     sys.exit(1)
 
 
-@contextmanager
-def _premises() -> Generator[Premises]:
-    with premises(Settings(), lambda said: err.print(said, style="dim", markup=False)) as where:
-        yield where
-
-
-@contextmanager
-def _house() -> Generator[House]:
-    """The store on a database whose schema is this version's."""
-    with _premises() as where:
-        check(where.owner)
-        with opened(where) as house:
-            yield house
-
-
-@contextmanager
-def _bar(what: str) -> Generator[Told]:
-    """A progress bar; it is told what is being done, how much is, and of how much."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=err, transient=True) as progress:
-        task: TaskID = progress.add_task(what, total=None)
-
-        def tell(doing: str, done: int, of: int | None) -> None:
-            progress.update(task, description=f"{what}: {doing}", completed=done, total=of)
-
-        yield tell
-
-
-@contextmanager
-def _stoppable() -> Generator[Signal]:
-    """Set when Ctrl-C is pressed; a second one interrupts at once."""
-    pressed = Signal()
-    before = signal.getsignal(signal.SIGINT)
-
-    def press(*_: object) -> None:
-        pressed.set()
-        signal.signal(signal.SIGINT, before)
-
-    signal.signal(signal.SIGINT, press)
-    try:
-        yield pressed
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def _views(name: str | None) -> list[View[Any]]:
     if name is None:
         return list(VIEWS.values())
     if name not in VIEWS:
         raise Refused("view.unknown", f"There is no view {name}; there are {', '.join(sorted(VIEWS))}.")
     return [VIEWS[name]]
-
-
-def _only(house: House, code: str | None) -> str:
-    """The institution meant: the one named, or the only one there is."""
-    known = institutions(house)
-    if code is None and len(known) == 1:
-        return known[0]
-    if code is None:
-        raise Refused("institution.which", f"Say which with --institution: {', '.join(known) or 'none is open yet'}.")
-    if code not in known:
-        raise Refused(
-            "institution.unknown",
-            f"{code} is not open here; there are {', '.join(known) or 'none'}. See `anjuan open`.",
-        )
-    return code
 
 
 @app.command()
@@ -169,7 +92,7 @@ def up(
     port: Annotated[int | None, typer.Option(help="Where GraphQL is served; 0 for any free port.")] = None,
 ) -> None:
     """Start everything: database, schema, views, GraphQL. Ctrl-C ends it."""
-    with _premises() as where, opened(where, migrating=_told) as house:
+    with at_work() as where, opened(where, migrating=_told) as house:
         if demo:
             _demonstrate(house, seed)
         elif not institutions(house):
@@ -201,7 +124,7 @@ def _ready(url: str) -> None:
 
 
 def _demonstrate(house: House, seed: int) -> None:
-    with _bar("demonstration") as tell:
+    with bar("demonstration") as tell:
         report = demo(house, seed, progress=tell)
     catch_up(house, VIEWS.values())
     out.print(f"Demonstration: {report.cases} cases, {report.events} events (seed {seed}).")
@@ -224,7 +147,7 @@ def _introduce(code: str, people: list[tuple[Staff, str]]) -> None:
 @app.command("migrate")
 def migrate_() -> None:
     """Bring the database to the schema of this version."""
-    with _premises() as where:
+    with at_work() as where:
         applied = migrate(where.owner)
         _told(applied)
         out.print("The schema is up to date.")
@@ -233,7 +156,7 @@ def migrate_() -> None:
 @app.command()
 def run() -> None:
     """Keep the views up to date until Ctrl-C; several of these share the work."""
-    with _house() as house:
+    with in_house() as house:
         stop = Signal()
 
         def end(_number: int, _frame: FrameType | None) -> None:
@@ -255,7 +178,7 @@ def open_(
     calendar: Annotated[str, typer.Option(help="cn: China's working days; weekdays: Monday to Friday.")] = "cn",
 ) -> None:
     """Open an institution with a local person for every post."""
-    with _premises() as where, opened(where, migrating=_told) as house:
+    with at_work() as where, opened(where, migrating=_told) as house:
         _, new = open_here(house, code=code, name=name, group=group, zone=zone, time_zone=time_zone, calendar=calendar)
         if not new:
             out.print(f"{code} is open already.")
@@ -265,7 +188,7 @@ def open_(
 @app.command("institutions")
 def institutions_() -> None:
     """The institutions that are open here."""
-    with _house() as house:
+    with in_house() as house:
         for code in institutions(house):
             out.print(code)
 
@@ -276,15 +199,15 @@ def token(
     role: Annotated[Role, typer.Option(help="The post to act in.")] = Role.CS_DIRECTOR,
 ) -> None:
     """Another bearer token for somebody in this post; it is shown only now."""
-    with _premises() as where, opened(where) as house:
-        person, made = new_token(house, where.settings, _only(house, institution), role)
+    with at_work() as where, opened(where) as house:
+        person, made = new_token(house, where.settings, only(house, institution), role)
         out.print(f"{person.name} ({', '.join(sorted(person.roles))}): {made}", soft_wrap=True)
 
 
 @app.command()
 def status() -> None:
     """How far each view has read, and what is parked."""
-    with _house() as house:
+    with in_house() as house:
         table = Table(box=None)
         for heading in ("institution", "view", "position", "of", "behind", "waiting", "parked", "runner"):
             table.add_column(heading, no_wrap=True)
@@ -302,9 +225,9 @@ def status() -> None:
 @app.command()
 def rebuild(view: ViewName = None) -> None:
     """Fold a view again from its first event, beside the present one, and switch when it is done."""
-    with _premises() as where, opened(where) as house, _stoppable() as stop:
+    with at_work() as where, opened(where) as house, stoppable() as stop:
         for one in _views(view):
-            with _bar(one.name) as tell:
+            with bar(one.name) as tell:
                 done = rebuild_view(house, one, owner=where.owner, progress=partial(tell, "folding"), stop=stop)
             if not done.switched:
                 raise KeyboardInterrupt
@@ -318,93 +241,13 @@ def verify(
     sample: Annotated[int | None, typer.Option(min=1, help="Only about so many streams, chosen at random.")] = None,
 ) -> None:
     """Fold again what the views have read and compare every field; exit code 1 at the first difference."""
-    with _house() as house:
+    with in_house() as house:
         found = [verify_view(house, one, institution, sample=sample) for one in _views(view)]
         for one in found:
             verdict = "as the log says" if one.ok else f"{one.differing} rows differ; first: {one.first}"
             out.print(f"{one.view}: {one.rows} rows, {one.events} events: {verdict}", markup=False)
         if not all(one.ok for one in found):
             sys.exit(1)
-
-
-@bring.command("complaints")
-def import_(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The export, CSV, may be gzipped.")],
-    mapping: Annotated[
-        str | None, typer.Option(help="A mapping's name or its TOML file; by default the file's name.")
-    ] = None,
-    institution: Institution = None,
-) -> None:
-    """Take cases over from another system's export, by a declared mapping. Running it again adds nothing."""
-    declared = mapping_named(mapping or file.name.split(".")[0])
-    with _premises() as where:
-        check(where.owner)
-        with opened(where) as house, _stoppable() as stop, _bar(declared.name) as tell:
-            casebook = house.casebook(_only(house, institution))
-            report = import_complaints(
-                casebook,
-                declared,
-                file,
-                FOUNDER,
-                quarantine=where.settings.data / "quarantine",
-                progress=tell,
-                stop=stop.is_set,
-            )
-            catch_up(house, VIEWS.values(), casebook.institution)
-            totals = check_totals(casebook, declared, file)
-            replay = replay_all(casebook)
-        _report(report, totals)
-        out.print(f"Replayed {replay.cases} cases, {replay.events} events; {len(replay.failures)} failed.")
-        for id, failure in replay.failures[:10]:
-            out.print(f"  {id}: {failure}", markup=False)
-    if report.stopped:
-        raise KeyboardInterrupt
-    if replay.failures or not totals.agree:
-        sys.exit(1)
-
-
-def _report(report: ImportReport, totals: Totals) -> None:
-    table = Table(title=f"{report.file.name} by mapping {report.mapping}", title_justify="left")
-    for heading in ("", "in the file", "stored", "new", "known before", "refused"):
-        table.add_column(heading, justify="right" if heading else "left")
-    cases, rows = report.new_cases, totals.rows_refused
-    table.add_row("cases", str(totals.cases), str(totals.cases_stored), str(cases), str(report.known_cases), "")
-    table.add_row("rows", str(totals.rows), str(totals.rows_stored), "", "", str(rows))
-    table.add_row("ended", str(totals.ended), str(totals.ended_stored), "", "", "")
-    table.add_row("events", "", str(totals.events), str(report.events), str(report.known_events), "")
-    out.print(table)
-    out.print("The histories agree with the file." if totals.agree else "The histories do NOT agree with the file.")
-    for reason, count in sorted(report.quarantined.items()):
-        out.print(f"Quarantined {count}: {reason}")
-    if report.quarantine_file is not None:
-        out.print(f"The quarantined lines are in {report.quarantine_file}")
-
-
-@take.command("history")
-def export_history_(
-    file: Annotated[Path, typer.Argument(help="Where to write JSON Lines, one event a line.")],
-    institution: Institution = None,
-    personal: Annotated[bool, typer.Option(help="Include personal fields in the clear.")] = False,
-) -> None:
-    """Every event of an institution, in order."""
-    with _house() as house, _bar("events") as tell:
-        casebook = house.casebook(_only(house, institution))
-        count = export_history(casebook, file, personal=personal, progress=tell)
-    out.print(f"Wrote {count} events to {file}")
-
-
-@take.command("cases")
-def export_cases_(
-    file: Annotated[Path, typer.Argument(help="Where to write CSV, one case a line.")],
-    institution: Institution = None,
-    personal: Annotated[bool, typer.Option(help="Include personal fields in the clear.")] = False,
-) -> None:
-    """One line for each complaint case of an institution, as the case list shows it."""
-    with _house() as house, _bar("cases") as tell:
-        casebook = house.casebook(_only(house, institution))
-        catch_up(house, VIEWS.values(), casebook.institution)
-        count = export_cases(casebook, file, personal=personal, progress=tell)
-    out.print(f"Wrote {count} cases to {file}")
 
 
 @app.command()
@@ -417,7 +260,7 @@ def replay(
     institution: Institution = None,
 ) -> None:
     """One case as it was on any day, with its clocks and its history until then."""
-    with _house() as house:
+    with in_house() as house:
         found = find_case(house, case, institution)
         content = replayed(
             house,

@@ -17,7 +17,7 @@ from typing import Any, Self, cast, overload
 from uuid import UUID, uuid5
 
 from eventsourcing.application import AggregateNotFoundError, Application, Repository
-from eventsourcing.persistence import EventStore, InfrastructureFactory, OperationalError, ProcessRecorder
+from eventsourcing.persistence import EventStore, InfrastructureFactory, OperationalError
 from eventsourcing.utils import Environment, EnvType
 from psycopg import Connection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -26,6 +26,7 @@ from psycopg_pool import ConnectionPool
 from domain.kernel import Event, Fold, replay
 from domain.store.bulk import append_copied
 from domain.store.keys import Keys
+from domain.store.library import Envelopes, Infrastructure, projector
 from domain.store.mapper import Mapper, encode_body
 from domain.store.recorder import (
     COMMAND_EVENTS_MAX,
@@ -35,7 +36,6 @@ from domain.store.recorder import (
     Recorded,
     Rolledback,
     StaleVersion,
-    StreamRecorder,
     watch_replication,
 )
 
@@ -136,7 +136,7 @@ class Casebook(Application[UUID]):
         return Environment(name, dict(env or {}))
 
     def construct_factory(self, env: Environment) -> InfrastructureFactory[Any]:
-        return Infrastructure(env, self.house, self.institution)
+        return Infrastructure(env, self.house.pool, self.institution)
 
     def construct_mapper(self) -> Mapper:
         return Mapper(self.house.keys, self.institution)
@@ -155,7 +155,7 @@ class Casebook(Application[UUID]):
     def read(self, fold: Fold, id: UUID, *, version: int | None = None) -> Any | None:
         """The state of a stream, now or as it was at `version`; None when there is no such stream here."""
         try:
-            return self.repository.get(id, version=version, projector_func=_projector(fold))
+            return self.repository.get(id, version=version, projector_func=projector(fold))
         except AggregateNotFoundError:
             return None
 
@@ -329,45 +329,6 @@ class Casebook(Application[UUID]):
         return Receipt(found[-1].position, version, tuple(self.bodies.to_events(found)), repeated)
 
 
-class Envelopes(EventStore[UUID]):
-    """The library's event store, reading whole envelopes."""
-
-    def get(
-        self,
-        originator_id: UUID,
-        *,
-        gt: int | None = None,
-        lte: int | None = None,
-        desc: bool = False,
-        limit: int | None = None,
-    ) -> Any:
-        """The events of a stream."""
-        recorder, mapper = cast(StreamRecorder, self.recorder), cast(Mapper, self.mapper)
-        return iter(mapper.to_events(recorder.events_of(originator_id, gt=gt, lte=lte, desc=desc, limit=limit)))
-
-
-class Infrastructure(InfrastructureFactory[Any]):
-    """Where the library asks for recorders. Tracking belongs to the views, which keep their own."""
-
-    def __init__(self, env: Environment, house: House, institution: str) -> None:
-        super().__init__(env)
-        self.house = house
-        self.institution = institution
-
-    def aggregate_recorder(self, purpose: str = "events") -> StreamRecorder:
-        assert purpose == "events", "there are no snapshots"
-        return StreamRecorder(self.house.pool, self.institution)
-
-    def application_recorder(self) -> EventRecorder:
-        return EventRecorder(self.house.pool, self.institution)
-
-    def tracking_recorder(self, tracking_recorder_class: type[Any] | None = None) -> Any:
-        raise AssertionError("views keep their own tracking")
-
-    def process_recorder(self) -> ProcessRecorder:
-        raise AssertionError("views keep their own tracking")
-
-
 def _stored(first_position: int, events: Sequence[Event]) -> Receipt:
     version = max(e.originator_version for e in events if e.originator_id == events[0].originator_id)
     return Receipt(first_position + len(events) - 1, version, tuple(events))
@@ -375,16 +336,6 @@ def _stored(first_position: int, events: Sequence[Event]) -> Receipt:
 
 def _event_id(command_id: UUID) -> UUID:
     return uuid5(command_id, "0")
-
-
-def _projector(fold: Fold) -> Callable[[Any, Iterable[Any]], Any]:
-    def project(initial: Any, events: Iterable[Any]) -> Any:
-        state = initial
-        for event in events:
-            state = fold.evolve(state, event)
-        return state
-
-    return project
 
 
 def _same(known: Receipt, events: Sequence[Event]) -> Receipt:

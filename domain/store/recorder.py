@@ -34,31 +34,14 @@ from eventsourcing.persistence import (
 from psycopg.rows import class_row
 from psycopg_pool import PoolTimeout
 
+from domain.store.envelope import Envelope, Recorded
+from domain.store.statements import APPEND_ONE, APPEND_SEVERAL, COLUMNS, LOCK_HEAD, one, several
 from domain.store.subscription import PolledSubscription
 
 Answer = TypeVar("Answer")
 NOBODY = UUID(int=0)
 COMMAND_EVENTS_MAX = 1000
 """Most events one command may store; more than that is several commands."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Envelope(StoredEvent):
-    """An event ready to be stored: the library's four fields and what we keep beside them."""
-
-    event_id: UUID
-    command_id: UUID
-    actor: UUID
-    occurred_at: datetime
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recorded(Envelope):
-    """One stored event: its place, its envelope and its exact bytes."""
-
-    institution: str
-    position: int
-    recorded_at: datetime
 
 
 class StaleVersion(IntegrityError):
@@ -125,13 +108,6 @@ CLEAR: dict[type[psycopg.Error], type[PersistenceError]] = {
 }
 
 
-LOCK_HEAD: LiteralString = "SELECT position FROM institution_position WHERE institution = %s FOR UPDATE"
-COLUMNS: LiteralString = (
-    "institution, position, originator_id, originator_version, event_id, command_id, actor,"
-    " occurred_at, recorded_at, topic, state"
-)
-
-
 class Connections(Protocol):
     """Where a recorder gets its connection: the pool, or the one connection that holds the institution's turn."""
 
@@ -193,14 +169,14 @@ class StreamRecorder(AggregateRecorder):
         if len(sealed) == 1 and not isinstance(self.pool, Held):
             try:
                 row = connection.execute(
-                    APPEND_ONE, _one(self.institution, sealed[0]), prepare=True, binary=True
+                    APPEND_ONE, one(self.institution, sealed[0]), prepare=True, binary=True
                 ).fetchone()
             except (psycopg.errors.NotNullViolation, psycopg.errors.FeatureNotSupported):
                 pass  # no counter row yet, a version that does not follow, or tables spread over several nodes
             else:
                 assert row is not None
                 return row[0]
-        values = _several(self.institution, sealed)
+        values = several(self.institution, sealed)
         row = connection.execute(APPEND_SEVERAL, values, prepare=True, binary=True).fetchone()
         assert row is not None
         return row[0]
@@ -361,46 +337,6 @@ def unconfirmed(connection: psycopg.Connection[Any]) -> None:
     if _unconfirmed and connection in _unconfirmed:
         _unconfirmed.discard(connection)
         raise OutcomeUnknown("The append is stored here, but its synchronous standby did not confirm it.")
-
-
-APPEND_ONE: LiteralString = """
-    WITH head AS (
-        UPDATE institution_position SET position = position + 1, recorded_at = greatest(clock_timestamp(), recorded_at)
-         WHERE institution = %s RETURNING position, recorded_at
-    )
-    INSERT INTO event (institution, originator_id, originator_version, event_id, command_id, actor, occurred_at, topic,
-                       state, position, recorded_at)
-    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s,
-            (SELECT position FROM head WHERE %s < 2 OR EXISTS (
-                SELECT FROM event WHERE institution = %s AND originator_id = %s AND originator_version = %s)),
-            (SELECT recorded_at FROM head))
-    RETURNING position
-"""
-"""The everyday append, as one statement without a function: 0.80 of a plain INSERT where the function reached 0.74.
-
-It gives no position, and so is refused by the table, where the function has something to say.
-"""
-APPEND_SEVERAL: LiteralString = "SELECT append_events(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
-
-
-def _one(institution: str, e: Envelope) -> tuple[Any, ...]:
-    id, version = e.originator_id, e.originator_version
-    return (institution, institution, id, version, e.event_id, e.command_id, e.actor, e.occurred_at, e.topic, e.state,
-            version, institution, id, version - 1)  # fmt: skip
-
-
-def _several(institution: str, events: Sequence[Envelope]) -> tuple[Any, ...]:
-    return (
-        institution,
-        [e.originator_id for e in events],
-        [e.originator_version for e in events],
-        [e.event_id for e in events],
-        events[0].command_id,
-        events[0].actor,
-        [e.occurred_at for e in events],
-        [e.topic for e in events],
-        [e.state for e in events],
-    )
 
 
 def _anonymous(event: StoredEvent) -> Envelope:

@@ -1,0 +1,54 @@
+"""The recorder's statements, each with the values it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, LiteralString
+
+from domain.store.envelope import Envelope
+
+LOCK_HEAD: LiteralString = "SELECT position FROM institution_position WHERE institution = %s FOR UPDATE"
+COLUMNS: LiteralString = (
+    "institution, position, originator_id, originator_version, event_id, command_id, actor,"
+    " occurred_at, recorded_at, topic, state"
+)
+APPEND_ONE: LiteralString = """
+    WITH head AS (
+        UPDATE institution_position SET position = position + 1, recorded_at = greatest(clock_timestamp(), recorded_at)
+         WHERE institution = %s RETURNING position, recorded_at
+    )
+    INSERT INTO event (institution, originator_id, originator_version, event_id, command_id, actor, occurred_at, topic,
+                       state, position, recorded_at)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s,
+            (SELECT position FROM head WHERE %s < 2 OR EXISTS (
+                SELECT FROM event WHERE institution = %s AND originator_id = %s AND originator_version = %s)),
+            (SELECT recorded_at FROM head))
+    RETURNING position
+"""
+"""The everyday append, as one statement without a function: 0.80 of a plain INSERT where the function reached 0.74.
+
+It gives no position, and so is refused by the table, where the function has something to say.
+"""
+APPEND_SEVERAL: LiteralString = "SELECT append_events(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
+
+
+def one(institution: str, e: Envelope) -> tuple[Any, ...]:
+    """The values of `APPEND_ONE`."""
+    id, version = e.originator_id, e.originator_version
+    return (institution, institution, id, version, e.event_id, e.command_id, e.actor, e.occurred_at, e.topic, e.state,
+            version, institution, id, version - 1)  # fmt: skip
+
+
+def several(institution: str, events: Sequence[Envelope]) -> tuple[Any, ...]:
+    """The values of `APPEND_SEVERAL`, which takes lists."""
+    return (
+        institution,
+        [e.originator_id for e in events],
+        [e.originator_version for e in events],
+        [e.event_id for e in events],
+        events[0].command_id,
+        events[0].actor,
+        [e.occurred_at for e in events],
+        [e.topic for e in events],
+        [e.state for e in events],
+    )
