@@ -181,6 +181,29 @@ def test_a_tampered_view_is_found_and_rebuilt(anjuan: Anjuan, files: tuple[str, 
     assert anjuan("verify").code == 0
 
 
+def test_a_rebuild_by_two_processes_gives_the_same(anjuan: Anjuan, files: tuple[str, str]) -> None:
+    anjuan("open", "XY", "--name", "某医院")
+    anjuan("import", "complaints", files[0], "--mapping", files[1])
+    rebuilt = anjuan("rebuild", "--processes", "2")
+    assert rebuilt.code == 0, rebuilt.err
+    assert rebuilt.out.count("is rebuilt") == 3
+    assert anjuan("verify").code == 0
+
+
+def test_migrate_says_what_is_pending_and_applies_it_once(
+    anjuan: Anjuan, empty_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", empty_database.owner)
+    monkeypatch.setenv("DATABASE_OWNER_URL", empty_database.owner)
+    assert "Pending 0001_event.sql" in anjuan("migrate", "--pending").out
+    refused = anjuan("status")
+    assert refused.code == 1
+    assert "anjuan migrate" in refused.err
+    assert "Applied 0001_event.sql" in anjuan("migrate").out
+    assert "Applied" not in anjuan("migrate").out
+    assert anjuan("migrate", "--pending").out == ""
+
+
 def test_exports_hold_what_is_stored_and_personal_fields_only_if_asked(
     anjuan: Anjuan, files: tuple[str, str], tmp_path: Path
 ) -> None:
