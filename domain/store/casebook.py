@@ -24,9 +24,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import ConnectionPool
 
 from domain.kernel import Event, Fold, replay
+from domain.store.application import Envelopes, Infrastructure, projector
 from domain.store.bulk import append_copied
 from domain.store.keys import Keys
-from domain.store.library import Envelopes, Infrastructure, projector
 from domain.store.mapper import Mapper, encode_body
 from domain.store.recorder import (
     COMMAND_EVENTS_MAX,

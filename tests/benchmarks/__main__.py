@@ -47,7 +47,7 @@ def main() -> None:
     asked.add_argument("--seconds", type=float, default=5.0, help="how long each contender appends")
     asked.add_argument("--events", type=int, nargs="+", default=[100_000, 1_000_000], help="sizes for folds, ascending")
     asked.add_argument(
-        "--library-events", type=int, default=2_000, help="how many events the library's runner is given"
+        "--stock-events", type=int, default=2_000, help="how many events the library's runner is given"
     )
     given = asked.parse_args()
     with server() as owner:
@@ -55,7 +55,7 @@ def main() -> None:
         if "append" in given.what:
             out.print(append_table(owner, given.seconds))
         if "folds" in given.what:
-            out.print(folds_table(owner, given.events, given.library_events))
+            out.print(folds_table(owner, given.events, given.stock_events))
 
 
 def about(owner: str) -> str:
@@ -84,11 +84,11 @@ def append_table(owner: str, seconds: float) -> Table:
     return table
 
 
-def folds_table(owner: str, sizes: list[int], library_events: int) -> Table:
+def folds_table(owner: str, sizes: list[int], stock_events: int) -> Table:
     """Following and rebuilding one view."""
     table = headed("Fold: events/s of one view", "events", "follow", "rebuild", "rebuild by two", "one SQL statement",
                    "library's runner", "follow / library", "rebuild / SQL", "memory MiB")  # fmt: skip
-    library = folds.library(owner, library_events)
+    library = folds.stock(owner, stock_events)
     with House(owner, bytes(32)) as house:
         stored = 0
         for size in sizes:

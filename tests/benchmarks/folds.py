@@ -163,7 +163,7 @@ class LibraryFold(Projection[PostgresTrackingRecorder]):
             )  # fmt: skip
 
 
-def library(conninfo: str, count: int) -> float:
+def stock(conninfo: str, count: int) -> float:
     """Events a second of the library's ProjectionRunner over `count` events in its own table."""
     with psycopg.connect(conninfo, autocommit=True) as owner:
         owner.execute("DROP SCHEMA IF EXISTS bench CASCADE")
