@@ -33,6 +33,8 @@ CASE_READERS = EVERYONE - NO_CASES
 CASE_WORKERS = EVERYONE - {Role.AUDITOR}
 """Posts that may act on a case at all; the auditor looks and never touches."""
 OVERSEERS = frozenset({Role.AUDITOR, Role.ADMIN, Role.GM_OFFICE})
+EXPLORERS = frozenset({Role.AUDITOR, Role.ADMIN})
+"""Posts the schema itself is shown to in production: introspection, and suggestions for misspelt names."""
 
 QUERIES: dict[str, frozenset[Role]] = {
     "me": EVERYONE,

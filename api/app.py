@@ -28,7 +28,10 @@ from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOpe
 from strawberry.types.graphql import OperationType as Kind
 
 from api.access import Doorkeeper, Principal, Unauthenticated
+from api.chinese import SENTENCES
 from api.context import Context, Reach, in_thread, query_pool
+from api.cost import OverBudget
+from api.limits import Gate, without_suggestion
 from api.refusal import as_error, refused_by_store
 from api.schema import build
 from api.settings import Environment, Settings
@@ -91,6 +94,7 @@ class Edge:
         self._reach = reach
         self._settings = reach.settings
         self._schema = build(reach.settings)
+        self._gate = Gate(self._schema._schema, reach.settings)
         self._doorkeeper = Doorkeeper(reach.house, reach.pool)
 
     async def livez(self) -> Response:
@@ -158,9 +162,10 @@ class Edge:
             except orjson.JSONDecodeError:
                 raise Unacceptable(400, "request.body", "`variables` and `extensions` are JSON.") from None
             return _request(parts)
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/json":
-            raise Unacceptable(415, "request.content_type", "Send application/json.")
+        kind, _, parameters = request.headers.get("content-type", "").lower().partition(";")
+        charset = parameters.partition("charset=")[2].strip().strip('"')
+        if kind.strip() != "application/json" or charset not in ("", "utf-8", "utf8"):
+            raise Unacceptable(415, "request.content_type", "Send application/json in UTF-8.")
         body = await self._body(request)
         try:
             return _request(orjson.loads(body))
@@ -182,6 +187,12 @@ class Edge:
         return bytes(body)
 
     async def _answer(self, method: str, asked: Asked, principal: Principal, correlation: str) -> dict[str, Any]:
+        try:
+            self._gate.admit(asked.query, asked.operation_name, asked.variables, principal)
+        except OverBudget as refused:
+            raise Unacceptable(429, refused.code, refused.sentence, Retry_After=str(refused.seconds)) from None
+        except Refused as refused:
+            return {"errors": [as_error(refused).formatted]}
         context = Context(self._reach, principal, datetime.now(UTC), correlation)
         allowed = {Kind.QUERY} if method == "GET" else {Kind.QUERY, Kind.MUTATION}
         # commands are never cut short: what was sent to the database must be known
@@ -204,6 +215,8 @@ class Edge:
                 504, "request.timeout", "The question took too long; ask for less, page by page."
             ) from None
         errors = [self._presentable(error, correlation) for error in result.errors or ()]
+        if not self._gate.explores(principal):
+            errors = [{**error, "message": without_suggestion(error["message"])} for error in errors]
         ran = result.data is not None or any(error.path for error in result.errors or ())
         return ({"errors": errors} if errors else {}) | ({"data": result.data} if ran else {})
 
@@ -235,7 +248,8 @@ class Edge:
         _log.error("fault", error=type(problem).__name__, where=where, path=path, correlation=correlation, **more)
 
     def _unacceptable(self, refused: Unacceptable, correlation: str) -> Response:
-        said = {"errors": [{"message": str(refused), "extensions": {"code": refused.code}}]}
+        extensions = {"code": refused.code, "sentenceZh": SENTENCES[refused.code]}
+        said = {"errors": [{"message": str(refused), "extensions": extensions}]}
         return _json(said, refused.status, correlation, headers=refused.headers)
 
 

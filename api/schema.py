@@ -5,13 +5,7 @@ from typing import Any
 
 import strawberry
 from graphql import GraphQLError
-from strawberry.extensions import (
-    MaxAliasesLimiter,
-    MaxTokensLimiter,
-    ParserCache,
-    QueryDepthLimiter,
-    ValidationCache,
-)
+from strawberry.extensions import MaxTokensLimiter, ParserCache, ValidationCache
 from strawberry.schema.config import StrawberryConfig
 from strawberry.tools import merge_types
 from strawberry.types import ExecutionContext
@@ -20,7 +14,6 @@ from api.complaint import ComplaintQuery
 from api.complaint_commands import ComplaintMutation
 from api.history import HistoryQuery
 from api.institution import InstitutionQuery
-from api.limits import RootFieldsLimiter
 from api.policy import PolicyMutation, PolicyQuery
 from api.scalars import SCALARS
 from api.settings import Settings
@@ -41,15 +34,11 @@ class Schema(strawberry.Schema):
 
 
 def build(settings: Settings) -> Schema:
-    """The schema with the limits of these settings."""
-    parsed, validated = ParserCache(maxsize=DOCUMENTS_KEPT), ValidationCache(maxsize=DOCUMENTS_KEPT)
+    """The schema. Whatever a document may not hold, `api.limits` refuses before it comes here."""
     extensions: Sequence[Any] = (
         lambda: MaxTokensLimiter(max_token_count=settings.tokens_max),
-        lambda: QueryDepthLimiter(max_depth=settings.depth_max),
-        lambda: MaxAliasesLimiter(max_alias_count=settings.aliases_max),
-        lambda: RootFieldsLimiter(settings.fields_max),
-        lambda: parsed,
-        lambda: validated,
+        lambda: ParserCache(maxsize=DOCUMENTS_KEPT),
+        lambda: ValidationCache(maxsize=DOCUMENTS_KEPT),
     )
     return Schema(
         query=Query,

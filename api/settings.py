@@ -48,10 +48,17 @@ class Settings(BaseSettings):
     )
     statement_seconds: float = Field(default=10.0, gt=0, description="longest time for one SQL statement of a query")
     wait_seconds: float = Field(default=2.0, ge=0, description="how long `consistentWith` waits for the views")
-    depth_max: int = Field(default=12, ge=1, description="deepest nesting of a query")
+    document_chars_max: int = Field(default=64 * 1024, ge=1, description="longest document; texts go into variables")
     tokens_max: int = Field(default=2000, ge=1, description="most lexical tokens of a document")
-    aliases_max: int = Field(default=30, ge=0, description="most aliases of a document")
+    depth_max: int = Field(default=12, ge=1, description="deepest nesting of a query")
     fields_max: int = Field(default=10, ge=1, description="most fields at the root of an operation")
+    selections_max: int = Field(default=500, ge=1, description="most fields of an operation, fragments counted out")
+    repeats_max: int = Field(default=10, ge=1, description="how often one selection may say the same field")
+    aliases_max: int = Field(default=30, ge=0, description="most aliases of a document")
+    directives_max: int = Field(default=50, ge=0, description="most directives of a document")
+    fragments_max: int = Field(default=50, ge=0, description="most fragments of a document")
+    cost_max: int = Field(default=20_000, ge=1, description="most an operation may cost: rows times page sizes, nested")
+    cost_per_minute: int = Field(default=600_000, ge=1, description="most a person's requests may cost per minute")
 
     @property
     def master_key_file(self) -> Path:

@@ -60,13 +60,14 @@ def test_every_closed_set_has_its_chinese_words() -> None:
 
 
 def codes(file: Path) -> set[str]:
-    """Every code a file refuses with: the first argument of Refused, or an argument named code."""
+    """Every code a file refuses with: an argument of Refused or Unacceptable, or one named code."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text("utf-8"))):
         if not isinstance(node, ast.Call):
             continue
         named = [k.value for k in node.keywords if k.arg == "code"]
-        first = node.args[:1] if isinstance(node.func, ast.Name) and node.func.id == "Refused" else []
+        name = node.func.id if isinstance(node.func, ast.Name) else ""
+        first = node.args[:1] if name == "Refused" else node.args[1:2] if name == "Unacceptable" else []
         for value in [*named, *first]:
             if isinstance(value, ast.Constant) and isinstance(value.value, str) and "." in value.value:
                 found.add(value.value)
@@ -80,8 +81,10 @@ EDGE = [
     "complaint",
     "complaint_commands",
     "context",
+    "cost",
     "history",
     "institution",
+    "limits",
     "page",
     "policy",
     "refusal",

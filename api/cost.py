@@ -1,0 +1,166 @@
+"""What a request costs, and how much of it each person may ask for in a minute.
+
+Cost counts rows: a page costs `first` (or `last`) times what one of its rows costs, nested; `WEIGHTS` has what is
+dearer than its rows. It is known before anything is run.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, cast
+
+from graphql import (
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLField,
+    GraphQLNamedType,
+    GraphQLObjectType,
+    GraphQLSchema,
+    InlineFragmentNode,
+    IntValueNode,
+    NullValueNode,
+    OperationDefinitionNode,
+    OperationType,
+    SelectionSetNode,
+    VariableNode,
+    get_named_type,
+    is_leaf_type,
+)
+
+from domain.kernel import Refused
+from projections.page import PAGE_DEFAULT, PAGE_MAX
+
+PRINCIPALS_KEPT = 10_000
+WEIGHTS = {"complaintAsOf": 50, "complaintBlame": 50, "totalCount": 10, "viewLag": 10, "__schema": 100, "__type": 20}
+"""What these fields cost beside their rows; any other field that is no column costs 1."""
+COMMAND = 20
+"""What a mutation costs."""
+LIST_ROWS = 10
+"""Rows counted for a list that has no pages."""
+
+
+class OverBudget(Refused):
+    """The principal has asked for too much this minute; `seconds` from now there is enough again."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(
+            code="limit.rate", sentence=f"You have asked for too much this minute; ask again in {seconds} s."
+        )
+        self.seconds = seconds
+
+
+class Cost:
+    """What one operation costs with these variables: an upper bound, `@skip` and `@include` are not looked at."""
+
+    def __init__(
+        self,
+        schema: GraphQLSchema,
+        fragments: Mapping[str, FragmentDefinitionNode],
+        operation: OperationDefinitionNode,
+        variables: Mapping[str, Any],
+    ) -> None:
+        self._schema = schema
+        self._fragments = fragments
+        self._operation = operation
+        self._variables = variables
+        self._known: dict[tuple[str, int], int] = {}
+
+    def of_operation(self) -> int:
+        """The cost, 1 at least."""
+        root = self._schema.get_root_type(self._operation.operation)
+        return max(1, self._selected(self._operation.selection_set, root, 1))
+
+    def _selected(self, selected: SelectionSetNode, within: GraphQLNamedType | None, rows: int) -> int:
+        cost = 0
+        for selection in selected.selections:
+            match selection:
+                case FieldNode():
+                    cost += self._field(selection, within, rows)
+                case InlineFragmentNode(type_condition=condition):
+                    other = within if condition is None else self._schema.get_type(condition.name.value)
+                    cost += self._selected(selection.selection_set, other, rows)
+                case FragmentSpreadNode():
+                    cost += self._fragment(selection.name.value, rows)
+                case _:
+                    pass
+        return cost
+
+    def _fragment(self, name: str, rows: int) -> int:
+        if (name, rows) not in self._known:
+            self._known[name, rows] = 0  # within itself it costs nothing: validation refuses it
+            if (fragment := self._fragments.get(name)) is not None:
+                condition = self._schema.get_type(fragment.type_condition.name.value)
+                self._known[name, rows] = self._selected(fragment.selection_set, condition, rows)
+        return self._known[name, rows]
+
+    def _field(self, node: FieldNode, within: GraphQLNamedType | None, rows: int) -> int:
+        """`rows` is the size of the page whose connection `within` is."""
+        name = node.name.value
+        definition = within.fields.get(name) if isinstance(within, GraphQLObjectType) else None
+        if within is None or definition is None:
+            return WEIGHTS.get(name, 0)
+        is_list, kind = _shape(definition)
+        if is_leaf_type(kind) or node.selection_set is None:
+            return WEIGHTS.get(name, 0)
+        paged = "first" in definition.args
+        below = self._selected(node.selection_set, kind, self._rows(node) if paged else rows)
+        if is_list:
+            return WEIGHTS.get(name, 0) + (rows if within.name.endswith("Connection") else LIST_ROWS) * (1 + below)
+        if within.name.endswith("Edge"):
+            return below
+        commands = self._operation.operation == OperationType.MUTATION and within is self._schema.mutation_type
+        return (COMMAND if commands else WEIGHTS.get(name, 1)) + below
+
+    def _rows(self, node: FieldNode) -> int:
+        for argument in node.arguments or ():
+            if argument.name.value in ("first", "last") and not isinstance(argument.value, NullValueNode):
+                value = argument.value
+                said = self._said(value) if isinstance(value, VariableNode) else _whole(value)
+                return PAGE_DEFAULT if said is None else max(0, min(said, PAGE_MAX))
+        return PAGE_DEFAULT
+
+    def _said(self, variable: VariableNode) -> int | None:
+        name = variable.name.value
+        if name in self._variables:
+            said = self._variables[name]
+            return said if isinstance(said, int) or said is None else PAGE_MAX
+        for definition in self._operation.variable_definitions or ():
+            if definition.variable.name.value == name and definition.default_value is not None:
+                return _whole(definition.default_value)
+        return None
+
+
+def _shape(definition: GraphQLField) -> tuple[bool, GraphQLNamedType]:
+    """Whether a field is a list, and of what."""
+    shape: Any = cast(Any, definition).type
+    return str(shape).startswith("["), cast(GraphQLNamedType, get_named_type(shape))
+
+
+def _whole(value: object) -> int:
+    """A literal page size; what is no number is refused later and counts as the largest page."""
+    return int(value.value) if isinstance(value, IntValueNode) and len(value.value) < 10 else PAGE_MAX
+
+
+class Budget:
+    """What each principal may still ask for: used up by cost, filled up evenly to a minute's worth."""
+
+    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most = per_minute
+        self._clock = clock
+        self._left: dict[Hashable, tuple[float, float]] = {}
+
+    def spend(self, who: Hashable, cost: int) -> None:
+        """Spend it, or raise OverBudget and spend nothing."""
+        now = self._clock()
+        left, at = self._left.pop(who, (float(self._most), now))
+        left = min(self._most, left + (now - at) * self._most / 60)
+        cost = min(cost, self._most)
+        enough = left >= cost
+        self._left[who] = (left - cost if enough else left, now)
+        if len(self._left) > PRINCIPALS_KEPT:
+            del self._left[next(iter(self._left))]  # the one that has been quiet for longest
+        if not enough:
+            raise OverBudget(max(1, math.ceil((cost - left) * 60 / self._most)))
