@@ -53,6 +53,12 @@ def test_a_year_without_announced_holidays_is_provisional() -> None:
     assert not due(at(2026, 12, 30, 9), Duration(1, Unit.WORKING_DAY), "cn", "Asia/Shanghai").provisional
 
 
+def test_a_period_that_began_in_such_a_year_stays_provisional() -> None:
+    """The announcements that are known begin with 2004."""
+    over = due(at(2003, 12, 30, 9), Duration(2, Unit.WORKING_DAY), "cn", "Asia/Shanghai")
+    assert (over.at, over.provisional) == (at(2004, 1, 3), True)
+
+
 def test_plain_weekdays_know_no_holidays_and_are_never_provisional() -> None:
     over = due(at(2026, 9, 30, 9), Duration(3, Unit.WORKING_DAY), "weekdays", "Asia/Shanghai")
     assert (over.at, over.provisional) == (at(2026, 10, 6), False)

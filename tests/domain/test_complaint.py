@@ -69,6 +69,17 @@ def test_the_first_record_is_made_within_the_hour(at: float, outcome: Outcome, l
     assert next(clock.assumed for clock in event.started if clock.step == Step.FIRST_RECORD)
 
 
+@rule("CC-02", "CC-09")
+def test_who_writes_it_down_answers_for_the_record_and_the_owner_for_the_form() -> None:
+    told = received(by=DOCTOR, owner=ZHAO)
+    (first,) = told.events[0].stopped
+    form = told.case.running
+    assert form is not None
+    assert (first.step, first.responsible) == (Step.FIRST_RECORD, DOCTOR)
+    assert (form.step, form.responsible) == (Step.FORM, ZHAO)
+    assert (form.counted_from, form.due_at) == (hours(0.5), hours(4.5))
+
+
 @rule("CC-03")
 @pytest.mark.parametrize("channel", list(Channel))
 def test_whatever_the_channel_it_is_one_register(channel: Channel) -> None:
@@ -124,6 +135,19 @@ def test_only_the_director_accepts_and_acceptance_starts_the_case_clock() -> Non
     assert (close.started_at, close.kind) == (hours(1), ClockKind.CASE)
 
 
+@rule("CC-23")
+def test_the_closing_clock_is_counted_from_acceptance_not_from_receipt() -> None:
+    close = received().then(accept(at=49)).case.clocks.of(Step.CLOSE)
+    assert close is not None
+    assert (close.counted_from, close.due_at) == (hours(49), MIDNIGHT + timedelta(days=10))
+
+
+@rule("CC-24")
+def test_the_handler_answers_for_the_evidence_not_who_accepted() -> None:
+    case = received().then(accept(handler=ZHAO)).case
+    assert {clock.responsible for clock in case.clocks.running} == {ZHAO}
+
+
 def test_accepting_twice_is_answered_once_even_with_another_number() -> None:
     case = received().then(accept()).case
     assert accept(at=2, number="BJ20260302")(case) is None
@@ -140,6 +164,8 @@ def test_investigation_and_first_contact_have_three_working_days_from_receipt() 
     friday = received(received_at=MONDAY + timedelta(days=4), at=MONDAY + timedelta(days=4, hours=1)).events[0]
     assert isinstance(friday, ComplaintReceived)
     assert due(friday, Step.INVESTIGATE) == MIDNIGHT + timedelta(days=10)
+    from_receipt = {clock.step: clock.counted_from for clock in received(at=30).events[0].started}
+    assert from_receipt[Step.INVESTIGATE] == from_receipt[Step.FIRST_CONTACT] == from_receipt[Step.FEEDBACK] == MONDAY
 
 
 @rule("CC-22")
@@ -189,6 +215,15 @@ def test_only_cs_and_medical_director_qualify(by: StaffId) -> None:
     with refused("access.role"):
         told.then(qualify(by=by))
     assert told.then(qualify(by=MED)).case.stage == Stage.QUALIFIED
+
+
+@rule("CC-26")
+def test_qualification_is_due_within_the_day_that_began_with_the_evidence() -> None:
+    """L16: inside the 24 hours of the step before, not 24 more."""
+    running = received().up_to(Stage.INVESTIGATED).case.running
+    assert running is not None
+    assert (running.step, running.started_at) == (Step.QUALIFY, hours(4))
+    assert (running.counted_from, running.due_at) == (hours(1), hours(25))
 
 
 @rule("CC-26")
@@ -242,6 +277,11 @@ def test_responsibility_is_attributed_apart_from_the_plan() -> None:
     assert {"ResponsibilityAttributed", "PlanProposed"} <= set(kinds)
     with refused("complaint.no_attribution_now"):
         received().case.attribute_responsibility(stamp(LI, 2), responsible=(DOCTOR,), reason="未回访")
+    for stage in (Stage.INVESTIGATING, Stage.INTERNALLY_HANDLED):
+        with refused("complaint.no_attribution_now"):
+            received().up_to(stage).case.attribute_responsibility(stamp(LI, 30), responsible=(), reason="无人有责")
+    closed = received().up_to(Stage.CLOSED).case
+    assert closed.attribute_responsibility(stamp(LI, 30), responsible=(), reason="无人有责") is not None
     attributed = told.case.attribute_responsibility(stamp(LI, 9), responsible=(), reason="无人有责")
     assert isinstance(attributed, ResponsibilityAttributed)
 
@@ -269,6 +309,13 @@ def test_every_statement_is_kept_and_none_twice() -> None:
     kept = [event.content for event in told.events if isinstance(event, EvidenceGathered)]
     assert kept == ["护士陈述", "医生陈述", "病历"]
     assert told.case.gather_evidence(stamp(ZHAO, 4), source="皮肤科", content="病历") is None
+    assert told.case.gather_evidence(stamp(ZHAO, 5), source="皮肤科", content="病历") is not None, "said once more"
+    talks = received().up_to(Stage.AGREED).events
+    assert sum(event.topic == "complaint.negotiation_recorded" for event in talks) == 1
+    talking = received().up_to(Stage.NEGOTIATING)
+    for hour in (10, 11):
+        talking.then(lambda case, hour=hour: case.record_negotiation(stamp(LI, hour), POLICY, content="再考虑"))
+    assert talking.case.record_negotiation(stamp(LI, 11), POLICY, content="再考虑") is None
 
 
 def test_facts_are_not_older_than_the_complaint_nor_than_the_step_they_end() -> None:

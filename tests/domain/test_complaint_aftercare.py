@@ -57,6 +57,7 @@ def test_improvement_is_proposed_within_a_week() -> None:
     running = told.case.running
     assert running is not None
     assert (running.step, running.due_at) == (Step.IMPROVE, MONDAY.replace(hour=0) + timedelta(days=8))
+    assert running.rule == "CC-35"
     with refused("complaint.execute_by", "execute_by"):
         told.case.propose_improvement(stamp(LI, 20), measure="回访", responsible=ZHAO, execute_by=hours(20))
 
@@ -101,7 +102,11 @@ def test_a_closed_case_is_followed_up_as_often_as_is_planned() -> None:
     told = told_to(Stage.FOLLOWING_UP)
     running = told.case.running
     assert running is not None
-    assert running.step == Step.FOLLOW_UP
+    assert (running.step, running.due_at) == (Step.FOLLOW_UP, MONDAY.replace(hour=0) + timedelta(days=9))
+    with refused("complaint.next_by", "next_by"):
+        told.case.follow_up(stamp(ZHAO, 30), content="还肿", next_by=hours(30))
+    with refused("complaint.next_by", "next_by"):
+        told_to(Stage.CLOSED).case.follow_up(stamp(ZHAO, 30), content="还肿", next_by=hours(300))
     told.then(lambda case: case.follow_up(stamp(ZHAO, 30), content="还肿", satisfaction=5, next_by=hours(300)))
     again = told.case.running
     assert again is not None
@@ -117,8 +122,9 @@ def test_the_follow_up_asks_for_satisfaction_after_closing() -> None:
     event = told_to(Stage.CLOSED).case.follow_up(stamp(ZHAO, 30), content="满意", satisfaction=10)
     assert isinstance(event, FollowUpMade)
     assert (event.satisfaction, event.stopped, event.started) == (10, (), ())
-    with refused("complaint.satisfaction", "satisfaction"):
-        told_to(Stage.FOLLOWING_UP).case.follow_up(stamp(ZHAO, 30), content="满意", satisfaction=11)
+    for grade in (0, 11):
+        with refused("complaint.satisfaction", "satisfaction"):
+            told_to(Stage.FOLLOWING_UP).case.follow_up(stamp(ZHAO, 30), content="满意", satisfaction=grade)
 
 
 @rule("CC-52")
@@ -135,6 +141,9 @@ def test_what_is_not_solved_is_handled_again_under_its_number() -> None:
         Step.FEEDBACK: 3,
         Step.CLOSE: 3,  # the first rested while negotiating
     }
+    since = hours(400)
+    assert {clock.counted_from for clock in case.clocks.running} == {since}
+    assert all(clock.due_at is not None and clock.due_at > since for clock in case.clocks.running)
     with refused("complaint.no_evidence"):
         case.complete_investigation(stamp(LI, 401), POLICY, findings="同前")
     assert case.reopen(stamp(ZHAO, 401), POLICY, reason="再次肿胀", new_evidence=True) is None
@@ -149,6 +158,14 @@ def test_a_reopened_case_can_be_walked_to_its_end_again() -> None:
             told.then(decision)
     assert told.case.stage == Stage.FINISHED
     assert sum(isinstance(event, CaseClosed) for event in told.events) == 2
+
+
+def test_rights_told_once_are_told_also_when_the_case_is_handled_again() -> None:
+    told = told_to(Stage.QUALIFIED).then(lambda case: case.inform_rights(stamp(ZHAO, 5.5), how="书面"))
+    for _, decision in usual()[5:]:
+        told.then(decision)
+    told.then(lambda case: case.reopen(stamp(ZHAO, 400), POLICY, reason="再次肿胀"))
+    assert told.case.inform_rights(stamp(ZHAO, 401), how="书面") is None
 
 
 def test_an_open_case_is_not_reopened() -> None:

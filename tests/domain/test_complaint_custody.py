@@ -6,7 +6,15 @@ from typing import Any
 import pytest
 
 from domain.clock import Outcome, Step
-from domain.complaint import COMPLAINT, ComplaintImported, ImportedCaseEnded, Stage, WorkRecorded, import_case
+from domain.complaint import (
+    COMPLAINT,
+    CaseEscalated,
+    ComplaintImported,
+    ImportedCaseEnded,
+    Stage,
+    WorkRecorded,
+    import_case,
+)
 from tests.domain.given import (
     BOSS,
     CASE,
@@ -81,7 +89,9 @@ def test_who_cannot_solve_it_takes_it_up_and_the_deadlines_run_on(level: str) ->
     told = received().then(accept())
     dues = {clock.step: clock.due_at for clock in told.case.clocks.running}
     told.then(lambda case: case.escalate(stamp(LI, 3), to=WANG, level=level, reason="无法处理"))
-    assert told.case.owner == WANG
+    escalated = told.events[-1]
+    assert isinstance(escalated, CaseEscalated)
+    assert (told.case.owner, escalated.level) == (WANG, level)
     assert {clock.step: clock.due_at for clock in told.case.clocks.running} == dues
     assert {clock.responsible for clock in told.case.clocks.running} == {WANG}
     assert {end.outcome for end in told.events[-1].stopped} == {Outcome.SUPERSEDED}

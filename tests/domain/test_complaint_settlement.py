@@ -58,6 +58,9 @@ def test_the_plan_is_worked_out_within_a_day_by_a_director() -> None:
     approve_clock = told.then(propose(by=MED)).case.running
     assert approve_clock is not None
     assert (approve_clock.step, approve_clock.responsible) == (Step.APPROVE, WANG)
+    plan = told.case.last(PlanProposed)
+    assert plan is not None
+    assert (plan.author, plan.submitted_to) == (MED, WANG)
 
 
 def test_a_plan_needs_the_qualification() -> None:
@@ -152,6 +155,8 @@ def test_at_most_five_speak_for_a_side() -> None:
     """B12."""
     with refused("complaint.representatives", "representatives"):
         told_to(Stage.NEGOTIATING).case.record_negotiation(stamp(LI, 9), POLICY, content="谈", representatives=6)
+    with refused("complaint.representatives", "representatives"):
+        told_to(Stage.NEGOTIATING).case.record_negotiation(stamp(LI, 9), POLICY, content="谈", representatives=0)
 
 
 def test_no_more_than_was_approved_is_agreed() -> None:
@@ -219,6 +224,9 @@ def test_a_bank_transfer_is_expected_in_seven_working_days_and_closing_does_not_
     event = told.case.close(stamp(LI, 21), POLICY, summary="退款")
     assert event is not None
     assert event.settlement_pending
+    arrived = told.case.close(stamp(LI, MIDNIGHT + timedelta(days=10)), POLICY, summary="退款")
+    assert arrived is not None
+    assert not arrived.settlement_pending
 
 
 def test_cash_is_settled_when_it_is_paid() -> None:
@@ -273,6 +281,8 @@ def test_a_plan_says_what_the_patient_gets() -> None:
         told.then(propose(remedies=()))
     with refused("complaint.remedy", "remedies"):
         told.then(propose(settlement="refund", amount=YUAN, remedies=("apology",)))
+    with refused("complaint.remedy", "remedies"):
+        told.then(propose(settlement="compensation", amount=YUAN, remedies=("apology", "refund")))
     with refused("complaint.word", "remedies"):
         told.then(propose(remedies=("flowers",)))
     event = told.then(propose(settlement="refund", amount=YUAN)).events[-1]

@@ -102,6 +102,14 @@ def test_of_two_with_the_same_date_the_later_published_holds() -> None:
     assert given(POLICIES, first, second).in_force(MAY) == second
 
 
+@rule("OP-31")
+def test_what_takes_effect_later_holds_though_it_was_published_first() -> None:
+    first = published(effective_from=MAY)
+    second = published(given(POLICIES, first), values=values(step_file=(12, Unit.HOUR)), effective_from=MONDAY)
+    known = given(POLICIES, first, second)
+    assert (known.in_force(MAY - timedelta(hours=1)), known.in_force(MAY)) == (second, first)
+
+
 @rule("CC-23")
 def test_closing_takes_seven_days_in_beijing_and_fourteen_outside() -> None:
     inside, outside = (replace(POLICY, place=place).closing(MONDAY).at for place in (BJ, SY))
@@ -111,10 +119,11 @@ def test_closing_takes_seven_days_in_beijing_and_fourteen_outside() -> None:
 
 @pytest.mark.parametrize("key", STATUTORY)
 def test_a_policy_looser_than_the_law_is_kept_but_the_law_is_applied(key: str) -> None:
-    loose = replace(POLICY, values={**DEFAULTS, key: replace(DEFAULTS[key], amount=60)})
+    loose = replace(POLICY, values={**DEFAULTS, key: replace(DEFAULTS[key], amount=60, assumed=True)})
     strict = replace(POLICY, values={**DEFAULTS, key: replace(DEFAULTS[key], amount=1)})
     law, looser, stricter = (policy.deadline(key, MONDAY) for policy in (POLICY, loose, strict))
     assert (looser.at, looser.clamped, looser.rule) == (law.at, True, "B2")
+    assert not looser.assumed, "what the law says is not assumed"
     assert not law.clamped
     assert not stricter.clamped
     assert stricter.at is not None
