@@ -7,14 +7,14 @@ text that is no such value is an error of the request, which GraphQL reports wit
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import NewType
+from typing import Any, NewType
 from uuid import UUID
 
 import strawberry
-from graphql import GraphQLError
+from graphql import GraphQLError, ValueNode, value_from_ast_untyped
 from strawberry.types.scalar import ScalarDefinition
 
 from domain.kernel import Refused
@@ -66,9 +66,13 @@ def parse_uuid(value: object) -> UUID:
     """An id; raises GraphQLError otherwise."""
     if isinstance(value, str):
         try:
-            return UUID(value)
+            id = UUID(value)
         except ValueError:
             pass
+        else:
+            if id.int:
+                return id
+            raise GraphQLError("The nil id names nothing; make a random one (UUID version 4 or 7).")
     raise GraphQLError(f"{_short(value)} is no id; ids look like 0e8f6c1e-6a0c-4b7e-9b53-0d8f6a6a3f10.")
 
 
@@ -87,6 +91,18 @@ def show_yuan(value: Money | Decimal) -> str:
     return str(value.yuan if isinstance(value, Money) else value)
 
 
+def _written(parse: Callable[[object], Any]) -> Callable[[ValueNode, dict[str, Any] | None], Any]:
+    """The same for a value written into the document: the error says where it stands."""
+
+    def read(node: ValueNode, variables: dict[str, Any] | None = None) -> Any:
+        try:
+            return parse(value_from_ast_untyped(node, variables))
+        except GraphQLError as problem:
+            raise GraphQLError(problem.message, node, extensions=problem.extensions) from None
+
+    return read
+
+
 def _short(value: object) -> str:
     shown = repr(value) if isinstance(value, str) else str(value)
     return shown if len(shown) <= 60 else shown[:57] + "…'"
@@ -98,18 +114,27 @@ SCALARS: Mapping[object, ScalarDefinition] = {
         description="时刻 – an instant: RFC 3339 with offset; answers are in UTC with six digits.",
         serialize=show_instant,
         parse_value=parse_instant,
+        parse_literal=_written(parse_instant),
     ),
     BigInt: strawberry.scalar(
         name="BigInt",
         description="A whole number of up to 63 bits. Answered as text; accepted as a number or as text.",
         serialize=str,
         parse_value=parse_whole,
+        parse_literal=_written(parse_whole),
     ),
-    UUID: strawberry.scalar(name="UUID", description="An id (RFC 9562).", serialize=str, parse_value=parse_uuid),
+    UUID: strawberry.scalar(
+        name="UUID",
+        description="An id (RFC 9562).",
+        serialize=str,
+        parse_value=parse_uuid,
+        parse_literal=_written(parse_uuid),
+    ),
     Money: strawberry.scalar(
         name="Yuan",
         description="元 – an amount of money in yuan with two places. Answered as text; never a floating-point number.",
         serialize=show_yuan,
         parse_value=parse_yuan,
+        parse_literal=_written(parse_yuan),
     ),
 }

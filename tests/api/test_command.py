@@ -233,6 +233,8 @@ BAD: list[tuple[str, str, Any, str]] = [
     ("complaintReceive", "channel", "PIGEON", "Channel"),
     ("complaintReceive", "id", "42", "no id"),
     ("complaintReceive", "id", 42, "no id"),
+    ("complaintReceive", "id", UUID(int=0), "names nothing"),
+    ("complaintReceive", "commandId", UUID(int=0), "names nothing"),
     ("complaintReceive", "complainant", None, "non-null type"),
     ("complaintReceive", "accused", ["x"], "no id"),
     ("complaintAgree", "amount", "12.345", "two places"),
@@ -261,6 +263,17 @@ def test_a_value_that_is_none_is_an_error_that_names_the_argument(
     assert f"${argument}" in said
     assert says in said
     assert office.casebook.head() == head
+
+
+@pytest.mark.parametrize(
+    "argument",
+    ['id: "42"', 'receivedAt: "gestern"', f'commandId: "{UUID(int=0)}"', "expectedVersion: 1.5", "amount: 1.5"],
+)
+def test_a_value_that_is_none_is_pointed_at_in_the_document(office: Office, argument: str) -> None:
+    mutation = "complaintReceive" if argument.startswith("received") else "complaintAgree"
+    said = office[Role.CS_AGENT].post(f"mutation {{\n  {mutation}(\n    {argument}) {{ __typename }} }}")["errors"]
+    column = len(f"    {argument.split(':')[0]}: ") + 1
+    assert {"line": 3, "column": column} in [place for one in said for place in one.get("locations", [])]
 
 
 def test_a_field_that_does_not_exist_is_named(office: Office) -> None:
