@@ -110,6 +110,7 @@ SENTENCES: dict[str, str] = {
     "time.before_step": "时间早于本环节开始的时间，请核对。",
     "time.in_future": "时间在未来，请核对时间与时区。",
     "time.no_zone": "请写明时区，例如 2026-01-07T09:30:00+08:00。",
+    "time.too_early": "接诉年份早于 1900 年，请核对。",
     "token.id": "请以编号（至少八位十六进制）指明令牌。",
     "token.validity": "令牌有效期不在允许范围内。",
     "request.body": "请求内容不是有效的 GraphQL 请求，请发送 UTF-8 编码的 JSON。",

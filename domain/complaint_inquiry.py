@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from domain.clock import ClockKind, Clocks, Outcome, Step, Turn
@@ -24,6 +24,7 @@ from domain.kernel import Refused, Role, StaffId, Stamp, SubjectId, text
 from domain.policy import ComplaintPolicy, Complexity
 
 UNDER_INQUIRY = tuple(s for s in BEFORE_CLOSING if s not in (Stage.RECEIVED, Stage.AGREED, Stage.SETTLED))
+EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 
 
 def receive(
@@ -72,6 +73,9 @@ def receive(
     if received_at > stamp.at:
         sentence = "The complaint cannot be recorded before it is received."
         raise Refused("time.before_case", sentence, field="received_at")
+    if received_at < EARLIEST:
+        sentence = f"Nobody complained before {EARLIEST.year}; check the year of the time."
+        raise Refused("time.too_early", sentence, field="received_at")
     if draft.owner in draft.accused:
         sentence = "The complaint is about the owner; hand it to a colleague and name them as owner."
         raise Refused("complaint.accused_owner", sentence, field="owner")

@@ -1,6 +1,6 @@
 """A complaint is heard, accepted, investigated and qualified."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -324,6 +324,8 @@ def test_facts_are_not_older_than_the_complaint_nor_than_the_step_they_end() -> 
         told.then(accept(at=-1))
     with refused("time.before_case", "received_at"):
         received(received_at=hours(5))
+    with refused("time.too_early", "received_at"):
+        received(received_at=datetime(1, 1, 1, tzinfo=UTC))
     with refused("time.before_step", "at"):
         told.then(accept(at=0.25))  # the first record was made at half past
     with refused("time.no_zone", "received_at"):
