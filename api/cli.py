@@ -65,6 +65,12 @@ def main() -> None:
         _fail("; ".join(f"setting {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in problem.errors()))
     except (psycopg.OperationalError, PoolTimeout) as problem:
         _fail(f"The database cannot be reached: {problem}. Check DATABASE_URL, or unset it for the embedded server.")
+    except psycopg.errors.InsufficientPrivilege as problem:
+        _fail(f"{problem.diag.message_primary}. Set DATABASE_OWNER_URL to the login that migrates this database.")
+    except psycopg.ProgrammingError as problem:
+        if problem.sqlstate is not None:
+            raise
+        _fail("DATABASE_URL cannot be read; write it as postgresql://user:password@host:5432/database.")
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
@@ -89,7 +95,9 @@ def _views(name: str | None) -> list[View[Any]]:
 def up(
     demo: Annotated[bool, typer.Option(help="Fill an empty database with a small hospital group's months.")] = False,
     seed: Annotated[int, typer.Option(help="The same seed gives the same demonstration.")] = 1,
-    port: Annotated[int | None, typer.Option(help="Where GraphQL is served; 0 for any free port.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Where GraphQL is served; 0 for any free port.")
+    ] = None,
 ) -> None:
     """Start everything: database, schema, views, GraphQL. Ctrl-C ends it."""
     with at_work() as where, opened(where, migrating=_told) as house:
@@ -270,6 +278,8 @@ def verify(
 ) -> None:
     """Fold again what the views have read and compare every field; exit code 1 at the first difference."""
     with in_house() as house:
+        if institution is not None:
+            only(house, institution)
         found = [verify_view(house, one, institution, sample=sample) for one in _views(view)]
         for one in found:
             verdict = "as the log says" if one.ok else f"{one.differing} rows differ; first: {one.first}"
@@ -289,6 +299,8 @@ def replay(
 ) -> None:
     """One case as it was on any day, with its clocks and its history until then."""
     with in_house() as house:
+        if institution is not None:
+            only(house, institution)
         found = find_case(house, case, institution)
         content = replayed(
             house,

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
+import psycopg
+
 from api.access import issue_token, tokens
 from api.embedded import Embedded
 from api.settings import Settings
@@ -54,7 +56,10 @@ def opened(where: Premises, *, migrating: Callable[[list[Migration]], None] | No
         fresh = any(migration.version == 1 for migration in applied)
         migrating(applied)
     key = master_key(where.settings.master_key_file, create=fresh)
-    with House(where.app, key, pool_max=where.settings.connections_max) as house:
+    house = House(where.app, key, pool_max=where.settings.connections_max)
+    if where.settings.database_url is not None:
+        psycopg.connect(house.conninfo).close()  # says at once why it cannot be reached; the pool would only wait
+    with house:
         yield house
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
+from unicodedata import category
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -14,13 +15,16 @@ from rich.table import Table
 from rich.text import Text
 
 from domain.institution import INSTITUTION, institution_id
-from domain.kernel import Refused
+from domain.kernel import Refused, text
 from domain.staff import STAFF, Staff
 from domain.store.casebook import House
 from projections.asof import KEPT, as_of, blame
 from projections.clock import CLOCKS, ClockRow
 from projections.complaint import COMPLAINTS, ComplaintRow
 from projections.history import HISTORY, HistoryRow
+
+COMMANDING = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode categories of what is not seen but changes how the rest is."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Found:
 
 def find_case(house: House, words: str, institution: str | None) -> Found:
     """The case meant by its number, its id or its name in another system. Raises Refused when none or several."""
+    text(words, "case")  # a case that has no number yet is not meant by saying nothing
     with house.pool.connection() as connection:
         rows = connection.execute(
             "SELECT institution, complaint_id FROM complaint_case"
@@ -43,7 +48,7 @@ def find_case(house: House, words: str, institution: str | None) -> Found:
         ).fetchall()
     if not rows:
         raise Refused(
-            "complaint.unknown", f"No case is known as {words!r} here; `anjuan status` shows the institutions."
+            "complaint.unknown", f"No case is known as {words!r} here; `anjuan institutions` lists the institutions."
         )
     if len(rows) > 1:
         raise Refused("complaint.ambiguous", f"Several cases are known as {words!r}; say which with --institution.")
@@ -91,7 +96,7 @@ def replayed(
 
 def _particulars(row: ComplaintRow, zone: ZoneInfo, positions: dict[str, int]) -> Table:
     table = Table(
-        title=f"{row.number or row.complaint_id}  {row.stage}",
+        title=Text(f"{row.number or row.complaint_id}  {row.stage}", style="italic"),
         title_justify="left",
         show_header=bool(positions),
         box=None,
@@ -103,12 +108,12 @@ def _particulars(row: ComplaintRow, zone: ZoneInfo, positions: dict[str, int]) -
     for name, value in vars(row).items():
         if name in KEPT or value in (None, (), "", False):  # what is not so needs no line
             continue
-        table.add_row(name, shown(value, zone), *([str(positions.get(name, ""))] if positions else []))
+        table.add_row(name, plain(shown(value, zone)), *([str(positions.get(name, ""))] if positions else []))
     return table
 
 
 def _clocks(clocks: list[ClockRow], zone: ZoneInfo) -> Table:
-    table = Table(title="clocks", title_justify="left", box=None, padding=(0, 1))
+    table = Table(title="clocks", title_justify="left", box=None, padding=(0, 1), collapse_padding=True, pad_edge=False)
     for heading in ("step", "kind", "no.", "from", "due", "ended", "result"):
         table.add_column(heading, no_wrap=True)
     for clock in sorted(clocks, key=lambda clock: (clock.started_at, clock.step, clock.interval)):
@@ -132,15 +137,21 @@ def _lines(house: House, case: Found, lines: list[HistoryRow]) -> Text:
     for line in lines:
         said.append(f"{line.position:>8}  {shown(line.occurred_at, case.zone)}  ", style="")
         said.append(line.topic, style="cyan")
-        said.append(f"  by {names[line.actor]}, recorded {shown(line.recorded_at, case.zone)}\n", style="dim")
+        said.append(f"  by {plain(names[line.actor])}\n", style="dim")
         changes = [f"{c.field}: {'(personal)' if c.personal else ', '.join(c.values) or '–'}" for c in line.changes]
-        said.append("".join(f"          {change}\n" for change in changes), style="dim")
+        told = [f"recorded {shown(line.recorded_at, case.zone)}", *changes]
+        said.append("".join(f"          {plain(one)}\n" for one in told), style="dim")
     return said
 
 
 def _name(house: House, institution: str, actor: UUID) -> str:
     staff: Staff | None = house.casebook(institution).read(STAFF, actor)
     return staff.name if staff is not None else str(actor)[:8]
+
+
+def plain(words: str) -> Text:
+    """Somebody's words as they are: nothing in them is markup, and nothing commands the terminal."""
+    return Text("".join(f"\\x{ord(c):02x}" if c != "\n" and category(c) in COMMANDING else c for c in words))
 
 
 def short(at: datetime | None, zone: ZoneInfo) -> str:

@@ -40,7 +40,10 @@ def master_key(file: Path, environment: Mapping[str, str] = os.environ, *, creat
             out.flush()
             os.fsync(out.fileno())
     if given is None and not file.exists():
-        raise KeyProblem(f"There is no master key: set ANJUAN_MASTER_KEY or put 32 bytes of base64 into {file}.")
+        raise KeyProblem(
+            f"There is no master key: set ANJUAN_MASTER_KEY or put 32 bytes of base64 into {file};"
+            " `openssl rand -base64 32` makes them."
+        )
     try:
         key = base64.b64decode(given if given is not None else file.read_bytes().strip(), validate=True)
     except (binascii.Error, ValueError):

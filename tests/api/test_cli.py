@@ -105,7 +105,9 @@ def test_from_an_export_to_a_replayed_case(anjuan: Anjuan, files: tuple[str, str
         (["replay", "XY20269901"], "complaint.unknown"),
         (["replay", "A-1", "--at", "yesterday"], "time.format"),
         (["replay", "A-1", "--at", "2001-01-01"], "complaint.not_begun"),
-        (["replay", "A-1", "-i", "ZZ"], "complaint.unknown"),
+        (["replay", "A-1", "-i", "ZZ"], "institution.unknown"),
+        (["replay", ""], "text.empty"),
+        (["verify", "-i", "ZZ"], "institution.unknown"),
         (["verify", "no_such_view"], "view.unknown"),
         (["rebuild", "no_such_view"], "view.unknown"),
         (["open", "x", "--name", "n"], "institution.code"),
@@ -150,6 +152,50 @@ def test_a_mapping_with_a_mistake_is_named_with_its_key(anjuan: Anjuan, files: t
     answer = anjuan("import", "complaints", files[0], "--mapping", files[1])
     assert answer.code == 1
     assert "recieved_at" in answer.err
+
+
+def test_what_a_patient_wrote_is_shown_and_does_nothing_at_a_terminal(
+    anjuan: Anjuan, files: tuple[str, str], tmp_path: Path
+) -> None:
+    anjuan("open", "XY", "--name", "某医院")
+    words = "[/] [bold]钱[/bold] \x1b[2J \u202e"
+    Path(files[0]).write_text(
+        EXPORT.replace("when,via", "when,via,ward").replace("phone\n", f"phone,{words}\n"), "utf-8"
+    )
+    Path(files[1]).write_text(MAPPING + 'department = "ward"\n', "utf-8")
+    assert anjuan("import", "complaints", files[0], "--mapping", files[1]).code == 0
+    answer = anjuan("replay", "A-1", "--blame")
+    assert answer.code == 0
+    assert answer.out.count(r"[/] [bold]钱[/bold] \x1b[2J \x202e") == 2
+    assert "\x1b" not in answer.out
+
+
+def test_a_terminal_of_eighty_columns_shows_every_time_of_the_clocks(
+    anjuan: Anjuan, files: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anjuan("open", "XY", "--name", "某医院")
+    anjuan("import", "complaints", files[0], "--mapping", files[1])
+    monkeypatch.setattr("api.terminal.out.width", 80)
+    assert "…" not in anjuan("replay", "A-1").out
+
+
+def test_the_address_of_a_database_that_cannot_be_read_is_said(anjuan: Anjuan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "mysql://nobody@nowhere")
+    monkeypatch.delenv("DATABASE_OWNER_URL")
+    answer = anjuan("status")
+    assert answer.code == 1
+    assert "DATABASE_URL" in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_who_may_not_rebuild_is_told_whose_login_it_takes(
+    anjuan: Anjuan, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anjuan("open", "XY", "--name", "某医院")
+    monkeypatch.setenv("DATABASE_OWNER_URL", database.app)
+    answer = anjuan("rebuild", "complaint_case")
+    assert answer.code == 1
+    assert "DATABASE_OWNER_URL" in answer.err
 
 
 def test_a_database_that_is_not_there_is_said(anjuan: Anjuan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
