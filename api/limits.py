@@ -6,6 +6,7 @@ other twice keep them busy for ever. Here every fragment is measured once, and w
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ from api.settings import Environment, Settings
 from domain.kernel import Refused
 
 DOCUMENTS_KEPT = 500
+_ENDLESS_NUMBER = re.compile(r"(?<![0-9])[0-9]{1000}")
 INTROSPECTION = frozenset({"__schema", "__type"})
 
 
@@ -157,6 +159,8 @@ class Gate:
                 "limit.document",
                 f"The document has more than {most.document_chars_max} characters; send texts as variables.",
             )
+        if _ENDLESS_NUMBER.search(query):
+            raise Refused("limit.document", "The document has a number of a thousand digits; no field takes one.")
         read, introspects, refused = self._read(query)
         if refused is not None:
             raise Refused(*refused)
