@@ -169,12 +169,7 @@ class ComplaintMapping(Table):
             raise Unacceptable(
                 "case.received_at.empty", f"{case.received_at.column}: the case needs a time of receipt."
             )
-        planned = case.planned_close_by
-        ended_at = case.ended_at.of(row, "case.ended_at", form) if case.ended_at else None
-        if case.ended_at and ended_at and ended_at < received_at:
-            raise Unacceptable(
-                "case.ended_at.before_receipt", f"{case.ended_at.column}: the case ends before it was received."
-            )
+        planned, ended = case.planned_close_by, case.ended_at
         return CaseSaid(
             reference=self.reference(row),
             received_at=received_at,
@@ -183,7 +178,7 @@ class ComplaintMapping(Table):
             department=case.department.of(row, "case.department"),
             responsible=case.responsible.of(row, "case.responsible"),
             planned_close_by=planned.of(row, "case.planned_close_by", form) if planned else None,
-            ended_at=ended_at,
+            ended_at=ended.of(row, "case.ended_at", form) if ended else None,
             result=case.result.of(row, "case.result", longest=LONG_TEXT),
         )
 

@@ -39,16 +39,6 @@ def test_a_mapping_needs_only_a_case_and_its_receipt(tmp_path: Path) -> None:
     assert (said.channel, said.category, said.department, said.ended_at) == ("other", "other", "", None)
 
 
-def test_a_case_does_not_end_before_it_was_received(tmp_path: Path) -> None:
-    mapping = load_mapping(written(tmp_path, LEAST + 'ended_at = "done"\n'))
-    row = {"no": "7", "when": "2026-01-07T09:30:00", "done": "2026-01-07T09:30:00"}
-    assert mapping.case_said(row).ended_at == mapping.case_said(row).received_at
-    with pytest.raises(Unacceptable) as problem:
-        mapping.case_said(row | {"done": "2026-01-06T09:30:00"})
-    assert problem.value.code == "case.ended_at.before_receipt"
-    assert "done" in problem.value.sentence
-
-
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
