@@ -211,6 +211,20 @@ def test_recorded_at_never_goes_back_as_positions_go_on(casebook: Casebook) -> N
     assert len(rows) == 40
 
 
+def test_recorded_at_does_not_follow_a_clock_that_was_set_back(casebook: Casebook) -> None:
+    casebook.append(opened(uuid4()))
+    ahead = datetime.now(UTC) + timedelta(days=1)
+    with casebook.house.pool.connection() as connection:
+        connection.execute(
+            "UPDATE institution_position SET recorded_at = %s WHERE institution = %s", (ahead, casebook.institution)
+        )
+    id, said = uuid4(), stamp()
+    casebook.append(opened(id))
+    casebook.append(added(id, 2, said), added(id, 3, said))
+    casebook.append_many([[added(id, 4)]])
+    assert [record.recorded_at for record, _ in casebook.history(id)] == [ahead] * 4
+
+
 def test_what_the_actor_said_and_what_the_database_says_are_kept_apart(casebook: Casebook) -> None:
     long_ago = datetime(2019, 2, 3, 4, 5, 6, 789, UTC)
     id = uuid4()
@@ -266,6 +280,31 @@ def test_the_same_ids_in_two_institutions_are_two_streams(house: House, institut
     assert [r.position for r, _ in here.history(id)] == [1]
     assert [getattr(e, "owner", None) for _, e in there.history(id)] == ["别人", None]
     assert here.recorder.events_of(id)[0].state != there.recorder.events_of(id)[0].state
+
+
+def test_a_stream_of_another_institution_is_nothing_to_follow_on_from(house: House, institution: str) -> None:
+    """test-list 36: by each of the three ways to append."""
+    here, there = house.casebook(institution), house.casebook(institution[::-1] + "Y")
+    id, said = uuid4(), stamp()
+    here.append(opened(uuid4()))
+    there.append(opened(id))
+    with pytest.raises(StaleVersion):
+        here.append(added(id, 2))
+    with pytest.raises(StaleVersion):
+        here.append(added(id, 2, said), added(id, 3, said))
+    with pytest.raises(StaleVersion):
+        here.append_many([[added(id, 2)]])
+    assert here.append_many([[opened(id)]]) == 1
+    assert (here.head(), there.head()) == (2, 1)
+
+
+def test_a_command_of_another_institution_is_not_known_here(house: House, institution: str) -> None:
+    """test-list 36"""
+    here, there = house.casebook(institution), house.casebook(institution[::-1] + "X")
+    command = [opened(uuid4(), stamp())]
+    there.append_many([command])
+    assert here.append_many([command]) == 1
+    assert here.append_many([command]) == 0
 
 
 def test_many_commands_in_one_copy_are_each_done_once(casebook: Casebook) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,8 +19,9 @@ from domain.kernel import Event, Role
 from domain.personal import ERASED, Erased, Personal, personal_fields
 from domain.store.casebook import Casebook, House
 from domain.store.keys import KeyProblem, master_key
-from domain.store.mapper import Undecodable, decode_body, encode_body
+from domain.store.mapper import Mapper, Undecodable, decode_body, encode_body
 from domain.store.recorder import Envelope, Recorded
+from tests.conftest import Database
 from tests.domain.store.tally import OWNER, Slip, TallyAdded, TallyOpened, added, opened, stamp
 
 instants = st.datetimes(datetime(1949, 10, 1), datetime(2199, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
@@ -131,8 +133,6 @@ def test_without_the_key_the_person_is_gone_and_the_rest_remains(house: House, c
         def existing(self, institution: str, subjects: set[UUID]) -> dict[UUID, object]:
             return {s: kept[s] for s in subjects if s in kept}
 
-    from domain.store.mapper import Mapper
-
     event = Mapper(OneKey()).to_event(record)  # pyright: ignore[reportArgumentType] - a store that lost one key
     assert isinstance(event, TallyOpened)
     assert event.owner == "王小明"
@@ -153,6 +153,58 @@ def test_a_sealed_body_moved_to_another_place_does_not_open(casebook: Casebook, 
     with pytest.raises(Undecodable) as refused:
         casebook.house.mapper.to_event(replace(record, **{move: moved[move]}))
     assert "王小明" not in str(refused.value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reopened(TallyOpened, topic="test.tally_reopened"):
+    """An event with the same fields under another topic."""
+
+
+@pytest.mark.parametrize("move", ["institution", "topic"])
+def test_a_sealed_body_is_bound_to_its_place_even_where_the_key_is_the_same(casebook: Casebook, move: str) -> None:
+    casebook.append(opened(uuid4()))
+    record = casebook.recorder.events_of(casebook.recorder.select_notifications(1, 1)[0].originator_id)[0]
+    known = casebook.house.keys.existing(casebook.institution, [OWNER])
+
+    class Everywhere:
+        def existing(self, institution: str, subjects: set[UUID]) -> dict[UUID, object]:
+            return dict(known)
+
+    mapper = Mapper(Everywhere())  # pyright: ignore[reportArgumentType] - one key for every institution
+    assert isinstance(mapper.to_event(record), TallyOpened)
+    with pytest.raises(Undecodable, match="does not open"):
+        mapper.to_event(replace(record, **{move: {"institution": "OTHER", "topic": Reopened.topic}[move]}))
+
+
+def test_no_two_seals_have_a_nonce_in_common(casebook: Casebook) -> None:
+    """The same words under the same key, in the same place, twice: a nonce used again would give the key away."""
+    event = opened(uuid4())
+    sealed = [json.loads(casebook.bodies.to_envelopes([event])[0].state)["~"][str(OWNER)] for _ in range(20)]
+    assert len({blob[:16] for blob in sealed}) == 20
+    casebook.house.keys.ensured(casebook.institution, [uuid4() for _ in range(20)])
+    with casebook.house.pool.connection() as connection:
+        rows = connection.execute(
+            "SELECT substr(wrapped, 1, 12) FROM subject_key WHERE institution = %s", (casebook.institution,)
+        ).fetchall()
+    assert len(set(rows)) == len(rows) == 21
+
+
+def test_a_wrapped_key_is_bound_to_its_person_and_institution(
+    house: House, casebook: Casebook, shared_database: Database
+) -> None:
+    """Put in another person's row, or another institution's, it is refused; nobody reads with a borrowed key."""
+    casebook.append(opened(uuid4()))
+    person, elsewhere = uuid4(), casebook.institution[::-1] + "K"
+    with psycopg.connect(shared_database.owner, options="-c search_path=anjuan") as owner:
+        for institution, subject in ((casebook.institution, person), (elsewhere, OWNER)):
+            owner.execute(
+                "INSERT INTO subject_key (institution, subject, wrapped, master)"
+                " SELECT %s, %s, wrapped, master FROM subject_key WHERE institution = %s AND subject = %s",
+                (institution, subject, casebook.institution, OWNER),
+            )
+    for institution, subject in ((casebook.institution, person), (elsewhere, OWNER)):
+        with pytest.raises(KeyProblem):
+            house.keys.existing(institution, [subject])
 
 
 def test_keys_wrapped_by_another_master_key_are_refused(house: House, casebook: Casebook) -> None:

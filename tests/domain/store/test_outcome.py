@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -20,6 +22,7 @@ from domain.store.recorder import (
     said_clearly,
     unconfirmed,
 )
+from domain.store.statements import APPEND_ONE, one
 from tests.conftest import MASTER_KEY, Database
 from tests.domain.store.proxy import Cut, Proxy
 from tests.domain.store.tally import TALLY, Tally, TallyAdded, added, opened, stamp
@@ -127,6 +130,62 @@ def test_a_standby_that_did_not_confirm_is_not_a_success(house: House) -> None:
         with pytest.raises(OutcomeUnknown, match="standby"):
             unconfirmed(connection)
         unconfirmed(connection)  # said once
+
+
+@pytest.mark.parametrize("events", [1, 2])
+def test_an_append_its_standby_did_not_confirm_is_of_unknown_outcome(
+    casebook: Casebook, shared_database: Database, events: int
+) -> None:
+    """By each of the ways to append, said at the commit; the casebook looks it up and answers with what is stored."""
+    id, said = uuid4(), stamp()
+    first = [opened(id), *(added(id, v) for v in range(2, events + 1))]
+    sealed = casebook.bodies.to_envelopes([replace(e, stamp=said) for e in first])
+    with psycopg.connect(shared_database.owner, autocommit=True, options="-c search_path=anjuan") as owner:
+        owner.execute(UNCONFIRMED.replace("TALLY", str(id)).encode())
+        try:
+            with pytest.raises(OutcomeUnknown, match="standby"):
+                casebook.recorder.record(sealed)
+            with pytest.raises(OutcomeUnknown, match="standby"):
+                casebook.append_many([[added(id, events + 1)]])
+            with pytest.raises(OutcomeUnknown, match="standby"), casebook.recorder.turn() as held:
+                held.record(casebook.bodies.to_envelopes([added(id, events + 2)]))
+            receipt = casebook.append(added(id, events + 3))
+        finally:
+            owner.execute("DROP TRIGGER unconfirmed ON event; DROP FUNCTION unconfirmed()")
+    assert (receipt.position, receipt.version) == (events + 3, events + 3)
+
+
+UNCONFIRMED = """
+CREATE FUNCTION unconfirmed() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF new.originator_id = 'TALLY' THEN
+        RAISE WARNING 'canceling wait for synchronous replication due to user request';
+    END IF;
+    RETURN new;
+END $$;
+CREATE CONSTRAINT TRIGGER unconfirmed AFTER INSERT ON event DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION unconfirmed();
+"""
+
+
+def test_a_command_is_looked_up_behind_the_append_that_is_under_way(
+    casebook: Casebook, shared_database: Database
+) -> None:
+    """test-list 7: "not stored" is said only when it can no longer become stored."""
+    casebook.append(opened(uuid4()))
+    said = stamp()
+    [sealed] = casebook.bodies.to_envelopes([opened(uuid4(), said)])
+    with ThreadPoolExecutor(1) as asking:
+        with psycopg.connect(casebook.house.conninfo) as under_way:
+            under_way.execute(APPEND_ONE, one(casebook.institution, sealed))
+            assert casebook.recorder.command(said.command_id, sealed.event_id) == []
+            answer = asking.submit(casebook.recorder.command, said.command_id, sealed.event_id, settled=True)
+            with psycopg.connect(shared_database.owner, autocommit=True) as watching:
+                while not answer.done() and not watching.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone():
+                    pass
+            assert not answer.done()
+            under_way.commit()
+        assert [r.event_id for r in answer.result(30)] == [sealed.event_id]
 
 
 def test_a_known_event_id_says_so(casebook: Casebook) -> None:
