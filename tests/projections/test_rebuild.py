@@ -199,7 +199,7 @@ def test_a_killed_rebuild_goes_on_where_it_was(parcels: House, parcel_database: 
     assert row is not None
     assert 0 < row[0] < row[1]
     with psycopg.connect(parcel_database.owner, autocommit=True) as connection:
-        while connection.execute("SELECT FROM pg_locks WHERE locktype = 'advisory'").fetchone():
+        while connection.execute("SELECT 1 FROM pg_locks WHERE locktype = 'advisory'").fetchone():
             pass  # the server has yet to notice that its client is dead
     assert rebuild(parcels, LEGS, owner=parcel_database.owner, chunk=20).events == row[1] - row[0]
     assert digest(parcels, LEGS, "DEAD") == before
