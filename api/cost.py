@@ -118,19 +118,34 @@ class Cost:
         for argument in node.arguments or ():
             if argument.name.value in ("first", "last") and not isinstance(argument.value, NullValueNode):
                 value = argument.value
-                said = self._said(value) if isinstance(value, VariableNode) else _whole(value)
-                return PAGE_DEFAULT if said is None else max(0, min(said, PAGE_MAX))
+                size = self._said(value) if isinstance(value, VariableNode) else _whole(value)
+                return PAGE_DEFAULT if size is None else max(0, min(size, PAGE_MAX))
         return PAGE_DEFAULT
 
     def _said(self, variable: VariableNode) -> int | None:
         name = variable.name.value
         if name in self._variables:
-            said = self._variables[name]
-            return said if isinstance(said, int) or said is None else PAGE_MAX
+            return said(self._variables[name])
         for definition in self._operation.variable_definitions or ():
             if definition.variable.name.value == name and definition.default_value is not None:
                 return _whole(definition.default_value)
         return None
+
+
+def size_variables(node: FieldNode) -> list[str]:
+    """The variables a field takes the size of its page from."""
+    return [
+        argument.value.name.value
+        for argument in node.arguments or ()
+        if argument.name.value in ("first", "last") and isinstance(argument.value, VariableNode)
+    ]
+
+
+def said(value: object) -> int | None:
+    """A page size as a variable says it, within the sizes there are; what is no number counts as the largest."""
+    if value is None:
+        return None
+    return max(0, min(value, PAGE_MAX)) if isinstance(value, int) else PAGE_MAX
 
 
 def _shape(definition: GraphQLField) -> tuple[bool, GraphQLNamedType]:

@@ -29,7 +29,7 @@ from graphql import (
 )
 
 from api.access import EXPLORERS, Principal
-from api.cost import Budget, Cost
+from api.cost import Budget, Cost, said, size_variables
 from api.settings import Environment, Settings
 from domain.kernel import Refused
 
@@ -78,6 +78,8 @@ class Document:
     def __init__(self, document: DocumentNode) -> None:
         self.document = document
         self.fragments = {d.name.value: d for d in document.definitions if isinstance(d, FragmentDefinitionNode)}
+        self.sizes: set[str] = set()
+        """The variables that say how large a page is; known once it is measured."""
         self._known: dict[str, Measure] = {}
         self._within: set[str] = set()
 
@@ -101,6 +103,7 @@ class Document:
         match selection:
             case FieldNode():
                 found.selections += 1
+                self.sizes.update(size_variables(selection))
                 found.aliases += selection.alias is not None
                 found.keys[(selection.alias or selection.name).value] += 1
                 introspects = selection.name.value in INTROSPECTION
@@ -136,6 +139,7 @@ class Gate:
         self._settings = settings
         self._budget = Budget(settings.cost_per_minute)
         self._read = lru_cache(maxsize=DOCUMENTS_KEPT)(self._measured)
+        self._price = lru_cache(maxsize=DOCUMENTS_KEPT)(self._priced)
 
     def admit(self, query: str, operation: str | None, variables: Mapping[str, Any] | None, who: Principal) -> None:
         """Raise Refused when the document is over a limit, OverBudget when the principal is. A refusal costs 1."""
@@ -159,32 +163,41 @@ class Gate:
                 "limit.document",
                 f"The document has more than {most.document_chars_max} characters; send texts as variables.",
             )
-        if _ENDLESS_NUMBER.search(query):
-            raise Refused("limit.document", "The document has a number of a thousand digits; no field takes one.")
         read, introspects, refused = self._read(query)
         if refused is not None:
             raise Refused(*refused)
         if introspects and not self.explores(who):
             raise Refused("limit.introspection", "Your posts do not allow introspection; use the committed schema.")
-        asked = None if read is None else get_operation_ast(read.document, operation)
-        if read is None or asked is None:
+        if read is None:
             return 1  # executing it says what is wrong
-        cost = Cost(self._schema, read.fragments, asked, variables).of_operation()
+        cost = self._price(query, operation, frozenset((n, said(variables[n])) for n in read.sizes if n in variables))
         if cost > most.cost_max:
             raise Refused(
                 "limit.cost", f"The operation costs {_at_most(cost)}; at most {most.cost_max}. Ask for smaller pages."
             )
         return cost
 
+    def _priced(self, query: str, operation: str | None, sizes: frozenset[tuple[str, int | None]]) -> int:
+        read, _, _ = self._read(query)
+        asked = None if read is None else get_operation_ast(read.document, operation)
+        return (
+            1
+            if read is None or asked is None
+            else Cost(self._schema, read.fragments, asked, dict(sizes)).of_operation()
+        )
+
     def _measured(self, query: str) -> tuple[Document | None, bool, Over | None]:
         """The document, whether it introspects, and code and sentence of the first limit it is over."""
+        if _ENDLESS_NUMBER.search(query):
+            sentence = "The document has a number of a thousand digits; no field takes one."
+            return None, False, Over(code="limit.document", sentence=sentence)
         try:
             read = Document(parse(query, max_tokens=self._settings.tokens_max))
         except GraphQLSyntaxError as problem:
             return None, False, self._unread(problem.message)
         if len(read.fragments) > self._settings.fragments_max:
-            said = f"The document has {len(read.fragments)} fragments; at most {self._settings.fragments_max}."
-            return None, False, Over(code="limit.fragments", sentence=said)
+            sentence = f"The document has {len(read.fragments)} fragments; at most {self._settings.fragments_max}."
+            return None, False, Over(code="limit.fragments", sentence=sentence)
         try:
             measures = read.measures()
         except RecursionError:
@@ -192,13 +205,13 @@ class Gate:
         refused = next((r for one in measures if (r := self._over(*one)) is not None), None)
         return read, any(measure.introspects for _, measure in measures), refused
 
-    def _unread(self, said: str) -> Over | None:
+    def _unread(self, problem: str) -> Over | None:
         most = self._settings
-        if "tokens" in said and "aborted" in said:
+        if "tokens" in problem and "aborted" in problem:
             return Over(
                 code="limit.tokens", sentence=f"The document has more than {most.tokens_max} tokens; ask for less."
             )
-        if "nested too deeply" in said:
+        if "nested too deeply" in problem:
             return Over(code="limit.depth", sentence=f"The document exceeds the depth of {most.depth_max}.")
         return None
 
