@@ -14,9 +14,11 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from domain.store.casebook import House
-from projections.runner import advance, catch_up, follow
+from projections.rebuild import help_rebuild, owner_conninfo, prepare
+from projections.runner import Fenced, advance, catch_up, follow
 from projections.table import Table
 from projections.tracking import CLAIM, wait_for
 from projections.verify import digest, verify
@@ -106,6 +108,49 @@ def test_two_runners_never_hold_the_same_view_of_an_institution(parcels: House) 
             reached = dict(second.execute("SELECT view, position FROM tracking").fetchall())
     head = parcels.casebook("ONE").head()
     assert reached == {PARCELS.name: 1, LEGS.name: head, VISITS.name: head}
+
+
+def test_tracking_that_moved_under_a_runner_undoes_its_step(parcels: House, parcel_database: Database) -> None:
+    """test-list 21: should a claim ever fail to hold, nothing is applied twice; the step leaves no row and no move."""
+    parcels.casebook("FENCE").append_many(journeys(1, 3))
+    with psycopg.connect(parcel_database.owner, autocommit=True) as owner:
+        owner.execute(
+            "CREATE FUNCTION moves() RETURNS trigger LANGUAGE plpgsql AS"
+            " 'BEGIN UPDATE tracking SET position = position + 1; RETURN NULL; END';"
+            "CREATE TRIGGER moves AFTER INSERT ON parcel FOR EACH STATEMENT EXECUTE FUNCTION moves()"
+        )
+        with pytest.raises(Fenced, match="FENCE"):
+            catch_up(parcels, [PARCELS])
+        assert owner.execute("SELECT position FROM tracking").fetchall() == [(0,)]
+        assert stored(parcels, PARCELS, "FENCE") == []
+        owner.execute("DROP TRIGGER moves ON parcel")
+    catch_up(parcels, [PARCELS])
+    assert verify(parcels, PARCELS).ok
+
+
+def test_a_runner_gives_its_connection_back_as_it_was(parcels: House, parcel_database: Database) -> None:
+    """Views need not wait for the disk; the next append on the same connection must."""
+    options = f"{conninfo_to_dict(parcel_database.app).get('options') or ''} -c synchronous_commit=on".strip()
+    with House(make_conninfo(parcel_database.app, options=options), MASTER_KEY, pool_max=1) as house:
+        house.casebook("DISK").append_many(journeys(1, 3))
+
+        def waits_for_the_disk() -> bool:
+            with house.pool.connection() as connection:
+                return connection.execute("SHOW synchronous_commit").fetchone() == ("on",)
+
+        assert waits_for_the_disk()
+        catch_up(house, ALL)
+        assert waits_for_the_disk()
+        stop = threading.Event()
+        runner = threading.Thread(target=follow, args=(house, ALL), kwargs={"stop": stop})
+        runner.start()
+        stop.set()
+        runner.join()
+        assert waits_for_the_disk()
+        with psycopg.connect(owner_conninfo(parcel_database.owner), autocommit=True) as connection:
+            prepare(connection, PARCELS)
+        help_rebuild(house, PARCELS, stop=threading.Event())
+        assert waits_for_the_disk()
 
 
 @pytest.mark.parametrize("runners", [1, 2, 3, 4])
