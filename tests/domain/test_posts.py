@@ -13,7 +13,7 @@ from domain.complaint import ComplaintCase, ComplaintEvent, Stage, import_case, 
 from domain.kernel import Refused, Role, StaffId, Stamp, named
 from domain.money import Money
 from domain.policy import DEFAULT_VALUES, publish
-from tests.domain.given import DOCTOR, LI, MED, MONDAY, POLICY, QIAN, WANG, ZHAO, Told, hours, received
+from tests.domain.given import DOCTOR, LI, MED, MONDAY, POLICY, QIAN, WANG, ZHAO, Told, hours, received, refused
 from tests.domain.test_complaint_custody import LOG, imported
 from tests.rules import rule
 
@@ -120,6 +120,50 @@ def test_a_decision_is_taken_by_the_posts_it_belongs_to_and_by_no_other(name: st
         with pytest.raises(Refused) as refusal:
             post.decide(case, by(SOMEBODY, role))
         assert refusal.value.code == "access.role", role
+
+
+@pytest.mark.parametrize(
+    ("name", "stage", "code"),
+    [
+        ("evidence", Stage.RECEIVED, "complaint.no_inquiry"),
+        ("evidence", Stage.AGREED, "complaint.no_inquiry"),
+        ("investigated", Stage.RECEIVED, "complaint.not_investigating"),
+        ("qualify", Stage.INVESTIGATING, "complaint.not_investigated"),
+        ("rights", Stage.CLOSED, "complaint.closed"),
+        ("plan", Stage.PLAN_PROPOSED, "complaint.no_plan_now"),
+        ("return", Stage.QUALIFIED, "complaint.no_plan"),
+        ("approve", Stage.QUALIFIED, "complaint.no_plan"),
+        ("negotiation", Stage.AGREED, "complaint.not_negotiating"),
+        ("fail", Stage.PLAN_PROPOSED, "complaint.not_negotiating"),
+        ("sign", Stage.NEGOTIATING, "complaint.no_agreement"),
+        ("formalities", Stage.NEGOTIATING, "complaint.no_agreement"),
+        ("feedback", Stage.CLOSED, "complaint.no_feedback_now"),
+        ("handling", Stage.SETTLED, "complaint.not_closed"),
+        ("improve", Stage.CLOSED, "complaint.no_improvement_now"),
+        ("waive", Stage.CLOSED, "complaint.no_improvement_now"),
+        ("execute", Stage.INTERNALLY_HANDLED, "complaint.no_improvement"),
+        ("confirm", Stage.IMPROVING, "complaint.not_improved"),
+        ("follow up", Stage.SETTLED, "complaint.not_closed"),
+        ("escalate", Stage.FINISHED, "complaint.finished"),
+    ],
+)
+def test_a_decision_out_of_its_order_is_refused(name: str, stage: Stage, code: str) -> None:
+    case = received().up_to(stage).case
+    with refused(code):
+        POSTS[name].decide(case, by(SOMEBODY, *POSTS[name].allowed))
+
+
+def test_what_is_planned_and_signed_is_said() -> None:
+    case = received().up_to(Stage.QUALIFIED).case
+    unmatched: list[dict[str, Any]] = [
+        {"amount": Money.of(9)},
+        {"settlement": "refund", "remedies": ("apology", "refund")},
+    ]
+    for money in unmatched:
+        with refused("complaint.amount", "amount"):
+            case.propose_plan(by(SOMEBODY, Role.CS_DIRECTOR), POLICY, **{**PLAN, **money})
+    with refused("complaint.no_documents", "documents"):
+        received().up_to(Stage.AGREED).case.sign_documents(by(SOMEBODY, Role.CS_AGENT), documents=())
 
 
 @rule("CC-17")

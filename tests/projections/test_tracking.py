@@ -91,6 +91,24 @@ def test_lag_is_true_when_no_runner_lives(parcels: House) -> None:
         assert found.heartbeat_age is None
 
 
+def test_the_lag_of_one_institution_is_not_anothers(parcels: House) -> None:
+    """test-list 36, 49"""
+    for name, count in (("LAGA", 3), ("LAGB", 5)):
+        parcels.casebook(name).append_many(journeys(1, count))
+    catch_up(parcels, [PARCELS], "LAGA")
+    heads = {name: parcels.casebook(name).head() for name in ("LAGA", "LAGB")}
+    assert [(f.institution, f.position, f.behind, f.parked) for f in lag(parcels, [PARCELS])] == [
+        ("LAGA", heads["LAGA"], 0, 0),
+        ("LAGB", 0, heads["LAGB"], 0),
+    ]
+    with parcels.pool.connection() as connection:
+        connection.execute(
+            "INSERT INTO parked (institution, view, key, position, topic, error)"
+            " VALUES ('LAGA', 'parcel', 'stream:1', 1, 'x', 'x')"
+        )
+    assert [f.parked for f in lag(parcels, [PARCELS])] == [1, 0]
+
+
 def test_a_runner_that_was_killed_is_seen_to_be_dead(parcels: House) -> None:
     """test-list 49: its last heartbeat stays and grows old."""
     parcels.casebook("DEAD").append_many(journeys(1, 2))

@@ -247,8 +247,11 @@ def test_history_up_to_a_bound(casebook: Casebook) -> None:
 
     assert versions(casebook.history(id, version_max=2)) == [1, 2]
     assert versions(casebook.history(id, position_max=2)) == [1]
+    assert versions(casebook.history(id, position_max=3)) == [1, 2], "the bound is included"
     assert versions(casebook.history(id, occurred_max=days[2])) == [1, 3]
     assert versions(casebook.history(id, recorded_max=datetime(2020, 1, 1, tzinfo=UTC))) == []
+    [_, (second, _), _] = casebook.history(id)
+    assert versions(casebook.history(id, recorded_max=second.recorded_at))[:2] == [1, 2]
 
 
 @pytest.mark.parametrize("statement", ["UPDATE event SET topic = ''", "DELETE FROM event", "TRUNCATE event"])
