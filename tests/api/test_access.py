@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 from graphql import GraphQLObjectType
 from psycopg import AsyncConnection
 
 from api import complaint_commands, policy, staff
 from api.access import QUERIES, issue_token, revoke_token, tokens
+from api.context import query_pool
 from api.schema import build
 from domain.kernel import Refused, Role
 from domain.staff import STAFF
+from domain.store.casebook import House
 from tests.api.conftest import SETTINGS, Desk, Edge, Office, intake, stamp
 
 ALL = (*complaint_commands.COMMANDS, *staff.COMMANDS, *policy.COMMANDS)
@@ -99,6 +103,24 @@ def test_tokens_are_refused_to_strangers_and_for_no_time(office: Office, elsewhe
     assert not revoke_token(house, office.code, elsewhere[Role.ADMIN].token), "only one's own institution's"
     assert tokens(house, office.code) == []
     assert len(tokens(house, elsewhere.code)) == 1
+
+
+def test_a_token_opens_as_a_bearer_token_only(edge: Edge, office: Office) -> None:
+    token = office[Role.CS_AGENT].token
+    assert [status(edge, f"{scheme} {token}")[0] for scheme in ("Bearer", "bearer", "Basic", "Token")] == [
+        200, 200, 401, 401,
+    ]  # fmt: skip
+
+
+def test_questions_cannot_write(house: House) -> None:
+    """Whatever a question were made to say, its connections refuse to change anything."""
+
+    async def write() -> None:
+        async with query_pool(SETTINGS, house) as pool, pool.connection() as connection:
+            await connection.execute("DELETE FROM api_token")
+
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        asyncio.run(write())
 
 
 def test_posts_are_those_held_now(office: Office) -> None:

@@ -218,6 +218,14 @@ def test_an_id_of_something_else_is_refused(office: Office) -> None:
     assert office.casebook.head() == head
 
 
+def test_who_has_left_can_be_complained_of_and_own_nothing(office: Office) -> None:
+    agent, gone = office[Role.CS_AGENT], office.enrolled(Role.CONSULTANT)
+    office[Role.HR].done("staffLeave", id=gone)
+    refused = agent.refused("complaintReceive", **intake(owner=gone))
+    assert (refused["code"], refused["field"]) == ("staff.left", "owner")
+    agent.done("complaintReceive", **intake(accused=[gone]))
+
+
 def test_a_clock_a_little_ahead_is_accepted(office: Office) -> None:
     ahead = datetime.now(UTC) + timedelta(minutes=4)
     office[Role.CS_AGENT].done("complaintReceive", **intake(occurredAt=ahead))

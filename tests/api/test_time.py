@@ -46,6 +46,16 @@ def test_what_was_written_is_read_by_whoever_has_its_position(house: House, case
         runner.join()
 
 
+def test_a_runner_of_this_process_is_woken_by_what_was_done(house: House, casebook: Casebook) -> None:
+    wake = Signal()
+    with running(create_app(SETTINGS, house, wake=wake.set)) as edge:
+        agent = open_office(edge, casebook)[Role.CS_AGENT]
+        agent.refused("complaintReceive", **intake(complainant=""))
+        assert not wake.is_set()
+        agent.done("complaintReceive", **intake())
+        assert wake.is_set()
+
+
 def test_the_same_command_from_many_hands_at_once_is_done_once(office: Office) -> None:
     """test-list 4"""
     agent, command, said = office[Role.CS_AGENT], uuid4(), intake()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from domain.clock import Step
 from domain.complaint import ComplaintCase, ComplaintEvent, Stage, import_case, receive
 from domain.kernel import Refused, Role, StaffId, Stamp, named
 from domain.money import Money
@@ -151,6 +152,38 @@ def test_a_decision_out_of_its_order_is_refused(name: str, stage: Stage, code: s
     case = received().up_to(stage).case
     with refused(code):
         POSTS[name].decide(case, by(SOMEBODY, *POSTS[name].allowed))
+
+
+STEPS = {
+    Stage.RECEIVED: Step.FORM,
+    Stage.INVESTIGATING: Step.EVIDENCE,
+    Stage.INVESTIGATED: Step.QUALIFY,
+    Stage.QUALIFIED: Step.PLAN,
+    Stage.PLAN_PROPOSED: Step.APPROVE,
+    Stage.NEGOTIATING: Step.NEGOTIATE,
+    Stage.AGREED: Step.FORMALITIES,
+    Stage.SETTLED: Step.FILE,
+    Stage.CLOSED: Step.INTERNAL_HANDLING,
+    Stage.INTERNALLY_HANDLED: Step.IMPROVE,
+    Stage.IMPROVING: Step.EXECUTE,
+    Stage.IMPROVED: Step.CONFIRM,
+    Stage.FOLLOWING_UP: Step.FOLLOW_UP,
+}
+
+
+@rule("CC-24", "CC-64")
+@pytest.mark.parametrize("stage", STEPS)
+def test_the_step_that_runs_is_that_of_the_stage(stage: Stage) -> None:
+    running = received().up_to(stage).case.running
+    assert running is not None
+    assert running.step == STEPS[stage]
+
+
+def test_without_improvement_the_follow_up_is_next() -> None:
+    told = received().up_to(Stage.INTERNALLY_HANDLED)
+    running = told.then(lambda case: POSTS["waive"].decide(case, by(LI, Role.CS_DIRECTOR))).case.running
+    assert running is not None
+    assert running.step == Step.FOLLOW_UP
 
 
 def test_what_is_planned_and_signed_is_said() -> None:
