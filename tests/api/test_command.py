@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from domain.complaint import COMPLAINT
 from domain.kernel import Role
 from domain.policy import DEFAULT_VALUES, POLICIES, policy_id, publish
 from tests.api.conftest import Desk, Office, intake, stamp
@@ -224,6 +225,31 @@ def test_who_has_left_can_be_complained_of_and_own_nothing(office: Office) -> No
     refused = agent.refused("complaintReceive", **intake(owner=gone))
     assert (refused["code"], refused["field"]) == ("staff.left", "owner")
     agent.done("complaintReceive", **intake(accused=[gone]))
+
+
+def test_whoever_is_named_must_work_here(office: Office) -> None:
+    case, nobody = received(office), uuid4()
+    director = office[Role.CS_DIRECTOR]
+    named: list[tuple[str, str, dict[str, Any]]] = [
+        ("complaintAccept", "handler", {"cause": "因", "course": "过", "demand": "求"}),
+        ("complaintProposePlan", "submittedTo", {"remedies": ["APOLOGY"], "content": "道歉"}),
+        ("complaintEscalate", "to", {"level": "CS_CHIEF", "reason": "急"}),
+    ]
+    for name, field, said in named:
+        refused = director.refused(name, id=case, **{field: nobody}, **said)
+        assert (refused["code"], refused["field"]) == ("staff.unknown", field)
+
+
+@rule("CC-08")
+def test_the_number_is_of_the_month_at_the_institution(office: Office) -> None:
+    """Half past midnight of the first of February there is still January in UTC."""
+    at = datetime(2026, 1, 31, 16, 30, tzinfo=UTC)
+    case = received(office, receivedAt=at - timedelta(hours=2), occurredAt=at - timedelta(hours=1))
+    said = {"id": case, "cause": "因", "course": "过", "demand": "求", "occurredAt": at}
+    office[Role.CS_DIRECTOR].done("complaintAccept", **said)
+    kept = office.casebook.read(COMPLAINT, UUID(case))
+    assert kept is not None
+    assert kept.number == f"{office.code}20260201"
 
 
 def test_a_clock_a_little_ahead_is_accepted(office: Office) -> None:

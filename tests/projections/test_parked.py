@@ -196,6 +196,20 @@ def test_erasing_in_one_institution_leaves_the_same_ids_of_another_alone(
     assert digest(parcels, PARCELS, "THERE") == before
 
 
+def test_a_retry_here_leaves_the_same_stream_parked_there(parcels: House) -> None:
+    """test-list 36: up to where the view stands in this institution, and nothing of the other."""
+    for institution in ("RETRYA", "RETRYB"):
+        append(parcels, institution, sent(BAD), carried(BAD, 2, "Nowhere"))
+    append(parcels, "RETRYB", sent(GOOD), carried(GOOD, 2, PLACES[1]), carried(GOOD, 3, PLACES[1]))
+    catch_up(parcels, [PARCELS])
+    append(parcels, "RETRYA", carried(BAD, 3, PLACES[0]))
+    there = stored(parcels, PARCELS, "RETRYB")
+    assert retry(parcels, mended(PARCELS), "RETRYA", BAD)
+    assert [p.institution for p in parked(parcels, PARCELS)] == ["RETRYB"]
+    assert [row["version"] for row in stored(parcels, PARCELS, "RETRYA")] == [2]
+    assert stored(parcels, PARCELS, "RETRYB") == there
+
+
 def test_rows_are_kept_apart_by_institution(parcels_shared: House) -> None:
     """test-list 36: the same streams, keys and versions in two institutions."""
     for institution in ("TWINA", "TWINB"):
