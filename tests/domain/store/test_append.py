@@ -280,6 +280,10 @@ def test_the_same_ids_in_two_institutions_are_two_streams(house: House, institut
     assert there.receipt(said.command_id) is None
     there.append(opened(id, said, owner="别人"))
     there.append(added(id, 2))
+    for book in (here, there):
+        known = book.receipt(said.command_id)
+        assert known is not None
+        assert (known.position, known.version, len(known.events)) == (1, 1, 1)
     assert [r.position for r, _ in here.history(id)] == [1]
     assert [getattr(e, "owner", None) for _, e in there.history(id)] == ["别人", None]
     assert here.recorder.events_of(id)[0].state != there.recorder.events_of(id)[0].state
