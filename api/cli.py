@@ -23,6 +23,7 @@ from api.demo import demo
 from api.exchange.export import ExportProblem
 from api.exchange.mapping import MappingProblem
 from api.exchange.rows import FileProblem
+from api.logs import configure
 from api.premises import (
     first_tokens,
     institutions,
@@ -178,6 +179,7 @@ def run() -> None:
 
         signal.signal(signal.SIGINT, end)
         signal.signal(signal.SIGTERM, end)
+        configure(Settings().environment)
         out.print("Following. Ctrl-C ends it.")
         follow(house, VIEWS.values(), stop=stop)
 

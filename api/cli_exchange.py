@@ -68,7 +68,8 @@ def _report(report: ImportReport, totals: Totals) -> None:
     table.add_row("cases", str(totals.cases), str(totals.cases_stored), str(cases), str(report.known_cases), "")
     table.add_row("rows", str(totals.rows), str(totals.rows_stored), "", "", str(rows))
     table.add_row("ended", str(totals.ended), str(totals.ended_stored), "", "", "")
-    table.add_row("events", "", str(totals.events), str(report.events), str(report.known_events), "")
+    table.add_row("events of the cases", "", str(totals.events), "", "", "")
+    table.add_row("… and their numbers", "", "", str(report.events), str(report.known_events), "")
     out.print(table)
     out.print("The histories agree with the file." if totals.agree else "The histories do NOT agree with the file.")
     for reason, count in sorted(report.quarantined.items()):

@@ -268,6 +268,7 @@ class Casebook(Application[UUID]):
         assert 0 < len(events) <= COMMAND_EVENTS_MAX, f"a command stores 1 to {COMMAND_EVENTS_MAX} events"
         stamp = events[0].stamp
         assert all(e.stamp.command_id == stamp.command_id and e.stamp.by == stamp.by for e in events)
+        assert all(e.originator_id.int for e in events), "the nil id names no stream"
         sealed = self.bodies.to_envelopes(events)
         for attempt in range(ATTEMPTS):
             try:
