@@ -33,6 +33,7 @@ from api.premises import (
 )
 from api.replay import find_case, moment, replayed
 from api.serve import serve
+from api.settings import Settings
 from api.terminal import Institution, at_work, bar, err, in_house, only, out, stoppable
 from domain.kernel import Refused, Role
 from domain.staff import Staff

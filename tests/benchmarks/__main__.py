@@ -46,9 +46,7 @@ def main() -> None:
     asked.add_argument("what", nargs="*", default=["append", "folds"], help="append, folds (default: both)")
     asked.add_argument("--seconds", type=float, default=5.0, help="how long each contender appends")
     asked.add_argument("--events", type=int, nargs="+", default=[100_000, 1_000_000], help="sizes for folds, ascending")
-    asked.add_argument(
-        "--stock-events", type=int, default=2_000, help="how many events the library's runner is given"
-    )
+    asked.add_argument("--stock-events", type=int, default=2_000, help="how many events the library's runner is given")
     given = asked.parse_args()
     with server() as owner:
         out.print(about(owner))
