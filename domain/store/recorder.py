@@ -292,9 +292,12 @@ class EventRecorder(StreamRecorder, ApplicationRecorder):
         values = (self.institution, first_event, self.institution, command_id, COMMAND_EVENTS_MAX)
         if not settled:
             return self._recorded(find, values)
-        with said_clearly(), self.pool.connection() as connection, connection.transaction():
-            connection.execute(LOCK_HEAD, (self.institution,))
-            return EventRecorder(Held(connection), self.institution)._recorded(find, values)
+        with said_clearly(), self.pool.connection() as connection:
+            with connection.transaction():
+                connection.execute(LOCK_HEAD, (self.institution,))
+                found = EventRecorder(Held(connection), self.institution)._recorded(find, values)
+            unconfirmed(connection)
+        return found
 
     @contextmanager
     def turn(self) -> Generator[EventRecorder]:
