@@ -32,6 +32,7 @@ from api.chinese import SENTENCES
 from api.context import Context, Reach, in_thread, query_pool
 from api.cost import OverBudget
 from api.limits import Gate, without_suggestion
+from api.plan import Planner
 from api.refusal import as_error, refused_by_store
 from api.schema import build
 from api.settings import Environment, Settings
@@ -66,11 +67,20 @@ class Unacceptable(Exception):
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
 
-def create_app(settings: Settings, house: House, *, wake: Callable[[], None] = lambda: None) -> FastAPI:
-    """The application on a store that is open and stays so. `wake` is told after each command: a runner may listen."""
+def create_app(
+    settings: Settings,
+    house: House,
+    *,
+    wake: Callable[[], None] = lambda: None,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> FastAPI:
+    """The application on a store that is open and stays so. `wake` is told after each command: a runner may listen.
+
+    `clock` says the one moment of each request.
+    """
     pool = query_pool(settings, house)
     reach = Reach(settings, house, pool, wake)
-    edge = Edge(reach)
+    edge = Edge(reach, clock)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
@@ -81,6 +91,7 @@ def create_app(settings: Settings, house: House, *, wake: Callable[[], None] = l
             await pool.close()
 
     app = FastAPI(title="Anjuan", openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.state.planner = edge.planner
     app.add_api_route("/graphql", edge.graphql, methods=["GET", "POST"])
     app.add_api_route("/livez", edge.livez, methods=["GET"])
     app.add_api_route("/readyz", edge.readyz, methods=["GET"])
@@ -90,10 +101,12 @@ def create_app(settings: Settings, house: House, *, wake: Callable[[], None] = l
 class Edge:
     """What the routes share."""
 
-    def __init__(self, reach: Reach) -> None:
+    def __init__(self, reach: Reach, clock: Callable[[], datetime]) -> None:
         self._reach = reach
+        self._clock = clock
         self._settings = reach.settings
-        self._schema = build(reach.settings)
+        self.planner = Planner() if reach.settings.plan else None
+        self._schema = build(reach.settings, self.planner)
         self._gate = Gate(self._schema._schema, reach.settings)
         self._doorkeeper = Doorkeeper(reach.house, reach.pool)
 
@@ -193,7 +206,7 @@ class Edge:
             raise Unacceptable(429, refused.code, refused.sentence, Retry_After=str(refused.seconds)) from None
         except Refused as refused:
             return {"errors": [as_error(refused).formatted]}
-        context = Context(self._reach, principal, datetime.now(UTC), correlation)
+        context = Context(self._reach, principal, self._clock(), correlation)
         allowed = {Kind.QUERY} if method == "GET" else {Kind.QUERY, Kind.MUTATION}
         # commands are never cut short: what was sent to the database must be known
         limit = None if _commands(asked, self._settings.tokens_max) else self._settings.request_seconds

@@ -14,6 +14,7 @@ from api.complaint import ComplaintQuery
 from api.complaint_commands import ComplaintMutation
 from api.history import HistoryQuery
 from api.institution import InstitutionQuery
+from api.plan import Planned, Planner
 from api.policy import PolicyMutation, PolicyQuery
 from api.scalars import SCALARS
 from api.settings import Settings
@@ -33,12 +34,16 @@ class Schema(strawberry.Schema):
         """Nothing: see `api.app`."""
 
 
-def build(settings: Settings) -> Schema:
-    """The schema. Whatever a document may not hold, `api.limits` refuses before it comes here."""
+def build(settings: Settings, planner: Planner | None = None) -> Schema:
+    """The schema. Whatever a document may not hold, `api.limits` refuses before it comes here.
+
+    `planner` answers what it can; without one everything is resolved.
+    """
     extensions: Sequence[Any] = (
         lambda: MaxTokensLimiter(max_token_count=settings.tokens_max),
         lambda: ParserCache(maxsize=DOCUMENTS_KEPT),
         lambda: ValidationCache(maxsize=DOCUMENTS_KEPT),
+        *([] if planner is None else [lambda: Planned(planner)]),
     )
     return Schema(
         query=Query,

@@ -1,0 +1,354 @@
+"""Reads an operation's selection for the planner, or declines it.
+
+What it reads is what GraphQL's execution would visit: fields in the order of their first mention, fragments merged,
+`@skip` and `@include` decided. It declines at the first thing it does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from graphql import (
+    BooleanValueNode,
+    DirectiveNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLEnumType,
+    GraphQLField,
+    GraphQLObjectType,
+    GraphQLSchema,
+    InlineFragmentNode,
+    OperationDefinitionNode,
+    SelectionNode,
+    SelectionSetNode,
+    VariableNode,
+    get_named_type,
+)
+from strawberry.schema.schema_converter import GraphQLCoreConverter
+from strawberry.types.base import StrawberryObjectDefinition
+from strawberry.types.enum import StrawberryEnumDefinition
+from strawberry.types.field import StrawberryField
+
+from api.page import Connection
+from api.plan_fields import COMPUTED, ELEMENTS, LINKS, QUESTIONS, ROWS, Question
+from api.plan_sql import Link, Pages, Part, Piece, Scope, column, cursor, joined, members, nested
+from projections.page import Pager
+
+_SCALARS = {
+    "String": "text",
+    "BigInt": "bigint",
+    "DateTime": "timestamp with time zone",
+    "UUID": "uuid",
+    "Yuan": "numeric",
+    "Boolean": "boolean",
+}
+"""The column type of each scalar the planner writes."""
+
+
+class Declined(Exception):
+    """The planner does not fully understand this; it is resolved instead."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """One field of a selection: its response key, its nodes, and what it is."""
+
+    key: str
+    nodes: Sequence[FieldNode]
+    known: GraphQLField
+    field: StrawberryField
+
+    @property
+    def name(self) -> str:
+        """The field's name in the schema."""
+        return self.nodes[0].name.value
+
+    @property
+    def type(self) -> Any:
+        """What it is, or each of several."""
+        known: Any = self.known
+        return cast("Any", get_named_type(known.type))
+
+    @property
+    def unresolved(self) -> bool:
+        """Whether it is taken from the object as it is."""
+        field: Any = self.field
+        return field.base_resolver is None
+
+
+@dataclass(frozen=True)
+class Nested:
+    """The pages of a row's own rows, with the pager that makes them."""
+
+    chosen: Chosen
+    pager: Pager[Any]
+
+
+@dataclass(frozen=True)
+class Root:
+    """A question of the operation: its page, or its one row, and the pages within, in the order of their values."""
+
+    chosen: Chosen
+    question: Question
+    pages: Pages
+    within: Sequence[Nested]
+
+
+@dataclass
+class Operation:
+    """An operation with the fragments of its document. `flags`: the variables `@skip` and `@include` ask for."""
+
+    definition: OperationDefinitionNode
+    fragments: Mapping[str, FragmentDefinitionNode]
+    flags: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.flags = frozenset(_flags(self.definition.selection_set, self.fragments, set()))
+
+
+def _flags(
+    selected: SelectionSetNode, fragments: Mapping[str, FragmentDefinitionNode], seen: set[str]
+) -> Iterator[str]:
+    for selection in selected.selections:
+        for directive in selection.directives or ():
+            for argument in directive.arguments or ():
+                if isinstance(argument.value, VariableNode):
+                    yield argument.value.name.value
+        if isinstance(selection, FragmentSpreadNode):
+            name = selection.name.value
+            if name in fragments and name not in seen:
+                seen.add(name)
+                yield from _flags(fragments[name].selection_set, fragments, seen)
+        elif isinstance(selection, FieldNode | InlineFragmentNode) and selection.selection_set is not None:
+            yield from _flags(selection.selection_set, fragments, seen)
+
+
+class Reader:
+    """Reads one operation with the values of its flags."""
+
+    def __init__(self, schema: GraphQLSchema, operation: Operation, flags: Mapping[str, Any]) -> None:
+        self._schema = schema
+        self._operation = operation
+        self._flags = flags
+        self._within: list[Nested] = []
+
+    def roots(self) -> list[tuple[str, Root | bytes]]:
+        """The fields of the operation: questions, or text that is always the same. Raises Declined."""
+        if self._operation.definition.directives:
+            raise Declined("a directive on the operation")
+        query = self._schema.query_type
+        assert query is not None
+        found: list[tuple[str, Root | bytes]] = []
+        for chosen in self._chosen(query, [self._operation.definition.selection_set]):
+            if isinstance(chosen, str):
+                found.append((chosen, f'"{query.name}"'.encode()))
+            else:
+                found.append((chosen.key, self._root(chosen)))
+        return found
+
+    def _root(self, chosen: Chosen) -> Root:
+        question = QUESTIONS.get(chosen.name)
+        if question is None:
+            raise Declined(chosen.name)
+        self._within = []
+        type_: GraphQLObjectType = chosen.type
+        if question.single:
+            parts: Sequence[Part] = [Part(chosen.key, "edges", self._row(type_, chosen))]
+        else:
+            parts = self._connection(type_, chosen)
+        return Root(chosen, question, Pages(0, parts), list(self._within))
+
+    def _chosen(self, type_: GraphQLObjectType, selected: Sequence[SelectionSetNode]) -> list[Chosen | str]:
+        """The fields in order; `__typename` as its key alone."""
+        nodes: dict[str, list[FieldNode]] = {}
+        for one in selected:
+            self._collect(type_, one, nodes, set())
+        return [self._known(type_, key, several) for key, several in nodes.items()]
+
+    def _known(self, type_: GraphQLObjectType, key: str, nodes: list[FieldNode]) -> Chosen | str:
+        name = nodes[0].name.value
+        if name == "__typename":
+            return key
+        known = type_.fields.get(name)
+        field = known.extensions.get(GraphQLCoreConverter.DEFINITION_BACKREF) if known is not None else None
+        if known is None or not isinstance(field, StrawberryField):
+            raise Declined(name)
+        if field.permission_classes or field.extensions or field.directives:
+            raise Declined(f"{type_.name}.{name} has permissions, extensions or directives")
+        return Chosen(key, nodes, known, field)
+
+    def _collect(
+        self, type_: GraphQLObjectType, selected: SelectionSetNode, nodes: dict[str, list[FieldNode]], seen: set[str]
+    ) -> None:
+        for selection in selected.selections:
+            if not self._included(selection):
+                continue
+            match selection:
+                case FieldNode():
+                    nodes.setdefault((selection.alias or selection.name).value, []).append(selection)
+                case InlineFragmentNode():
+                    if selection.type_condition is not None and selection.type_condition.name.value != type_.name:
+                        raise Declined("a fragment on another type")
+                    self._collect(type_, selection.selection_set, nodes, seen)
+                case FragmentSpreadNode():
+                    name = selection.name.value
+                    fragment = self._operation.fragments.get(name)
+                    if fragment is None or fragment.directives or fragment.type_condition.name.value != type_.name:
+                        raise Declined("a fragment on another type, or with a directive")
+                    if name not in seen:
+                        seen.add(name)
+                        self._collect(type_, fragment.selection_set, nodes, seen)
+                case _:
+                    raise Declined(type(selection).__name__)
+
+    def _included(self, selection: SelectionNode) -> bool:
+        included = True
+        for directive in selection.directives or ():
+            if directive.name.value not in ("skip", "include"):
+                raise Declined(f"@{directive.name.value}")
+            included &= self._holds(directive) == (directive.name.value == "include")
+        return included
+
+    def _holds(self, directive: DirectiveNode) -> bool:
+        value: Any = next(iter(directive.arguments or ())).value
+        said = self._flags.get(value.name.value) if isinstance(value, VariableNode) else None
+        if isinstance(value, BooleanValueNode):
+            said = value.value
+        if not isinstance(said, bool):
+            raise Declined("a directive without a value")
+        return said
+
+    def _below(self, type_: GraphQLObjectType, chosen: Chosen) -> list[Chosen | str]:
+        return self._chosen(type_, [node.selection_set for node in chosen.nodes if node.selection_set is not None])
+
+    def _connection(self, type_: GraphQLObjectType, chosen: Chosen) -> list[Part]:
+        _must_be_of(type_, Connection)
+        parts: list[Part] = []
+        for one in self._below(type_, chosen):
+            if isinstance(one, str):
+                parts.append(Part(one, "text", [f'"{type_.name}"']))
+                continue
+            if one.name == "edges" and one.unresolved:
+                parts.append(Part(one.key, "edges", self._edge(one.type, one)))
+            elif one.name == "pageInfo" and one.unresolved:
+                parts.append(Part(one.key, "info", info=self._info(one.type, one)))
+            elif one.name == "totalCount":
+                parts.append(Part(one.key, "count"))
+            else:
+                raise Declined(one.name)
+        return parts
+
+    def _edge(self, type_: GraphQLObjectType, chosen: Chosen) -> list[Piece]:
+        fields: list[tuple[str, Sequence[Piece]]] = []
+        for one in self._below(type_, chosen):
+            if isinstance(one, str):
+                fields.append((one, [f'"{type_.name}"']))
+                continue
+            if one.name == "cursor" and one.unresolved:
+                fields.append((one.key, ['"', cursor, '"']))
+            elif one.name == "node" and one.unresolved:
+                fields.append((one.key, self._row(one.type, one)))
+            else:
+                raise Declined(one.name)
+        return members(fields)
+
+    def _info(self, type_: GraphQLObjectType, chosen: Chosen) -> list[tuple[str, str]]:
+        found: list[tuple[str, str]] = []
+        for one in self._below(type_, chosen):
+            if isinstance(one, str):
+                found.append((one, f'"{type_.name}"'))
+            elif one.unresolved:
+                found.append((one.key, one.field.python_name))
+            else:
+                raise Declined(one.name)
+        return found
+
+    def _row(self, type_: GraphQLObjectType, chosen: Chosen) -> list[Piece]:
+        fields: list[tuple[str, Sequence[Piece]]] = []
+        for one in self._below(type_, chosen):
+            if isinstance(one, str):
+                fields.append((one, [f'"{type_.name}"']))
+            else:
+                fields.append((one.key, [self._field(type_, one)]))
+        return members(fields)
+
+    def _field(self, type_: GraphQLObjectType, chosen: Chosen) -> Piece:
+        if chosen.unresolved:
+            return self._column(type_, chosen)
+        place = type_.name, chosen.name
+        if place in COMPUTED:
+            text = COMPUTED[place]
+            return lambda scope: text.replace("{0}", scope.alias)
+        if place in LINKS:
+            return self._link(chosen, *LINKS[place])
+        raise Declined(".".join(place))
+
+    def _link(self, chosen: Chosen, link: Link, pager: Pager[Any]) -> Piece:
+        type_: GraphQLObjectType = chosen.type
+        self._within.append(Nested(chosen, pager))
+        index = len(self._within)
+        return nested(Pages(index, self._connection(type_, chosen), link))
+
+    def _column(self, type_: GraphQLObjectType, chosen: Chosen) -> Piece:
+        view, name = ROWS.get(type_.name), chosen.field.metadata.get("column")
+        if view is None or name is None:
+            raise Declined(f"{type_.name}.{chosen.name} is no column")
+        (known,) = (c for c in view.columns if c.name == name)
+        shown = chosen.type
+        if isinstance(shown, GraphQLObjectType) and known.type == "jsonb":
+            return self._elements(shown, chosen, name)
+        if isinstance(shown, GraphQLEnumType):
+            kind = shown.extensions.get(GraphQLCoreConverter.DEFINITION_BACKREF)
+            if not isinstance(kind, StrawberryEnumDefinition) or any(
+                value.name != str(value.value).upper() for value in kind.values
+            ):
+                raise Declined(f"the names of {shown.name} are not its words")
+            expected = "text"
+        else:
+            expected = _SCALARS.get(shown.name)
+        if known.type.removesuffix("[]") != expected:
+            raise Declined(f"{type_.name}.{chosen.name} is shown as {shown.name}")
+        return column(known, isinstance(shown, GraphQLEnumType))
+
+    def _elements(self, type_: GraphQLObjectType, chosen: Chosen, name: str) -> Piece:
+        """The elements of a column that holds objects."""
+        forms = ELEMENTS.get(type_.name)
+        if forms is None:
+            raise Declined(type_.name)
+        fields: list[tuple[str, Sequence[Piece]]] = []
+        for one in self._below(type_, chosen):
+            if isinstance(one, str):
+                fields.append((one, [f'"{type_.name}"']))
+            elif one.unresolved and one.name in forms:
+                fields.append((one.key, [_constant(forms[one.name])]))
+            else:
+                raise Declined(one.name)
+        pieces = members(fields)
+
+        def several(scope: Scope) -> str:
+            return (
+                f"'[' || array_to_string(ARRAY(SELECT {joined(pieces, scope)} FROM jsonb_array_elements("
+                f"{scope.alias}.\"{name}\") WITH ORDINALITY AS one (v, n) ORDER BY one.n), ',') || ']'"
+            )
+
+        return several
+
+
+def _constant(text: str) -> Piece:
+    return lambda _: text
+
+
+def _must_be_of(type_: GraphQLObjectType, generic: type[Any]) -> None:
+    """Decline unless the type is made from this generic one."""
+    definition = type_.extensions.get(GraphQLCoreConverter.DEFINITION_BACKREF)
+    if isinstance(definition, StrawberryObjectDefinition):
+        made_from = definition.concrete_of or definition
+        if made_from.origin is generic:
+            return
+    raise Declined(type_.name)
+
+
+__all__ = ["Chosen", "Declined", "Nested", "Operation", "Reader", "Root"]
