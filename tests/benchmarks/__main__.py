@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 
 import psycopg
 from rich.console import Console
@@ -21,7 +22,7 @@ from rich.table import Table
 from api.embedded import Embedded
 from domain.store.casebook import House
 from migrations.runner import migrate
-from tests.benchmarks import append, folds
+from tests.benchmarks import append, folds, graphql
 
 out = Console(highlight=False)
 
@@ -43,10 +44,13 @@ def server() -> Generator[str]:
 def main() -> None:
     """Measure what was asked for."""
     asked = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    asked.add_argument("what", nargs="*", default=["append", "folds"], help="append, folds (default: both)")
+    asked.add_argument(
+        "what", nargs="*", default=["append", "folds", "graphql"], help="append, folds, graphql (default: all)"
+    )
     asked.add_argument("--seconds", type=float, default=5.0, help="how long each contender appends")
     asked.add_argument("--events", type=int, nargs="+", default=[100_000, 1_000_000], help="sizes for folds, ascending")
     asked.add_argument("--stock-events", type=int, default=2_000, help="how many events the library's runner is given")
+    asked.add_argument("--requests", type=int, default=60, help="how often each contender is asked in a round")
     given = asked.parse_args()
     with server() as owner:
         out.print(about(owner))
@@ -54,6 +58,8 @@ def main() -> None:
             out.print(append_table(owner, given.seconds))
         if "folds" in given.what:
             out.print(folds_table(owner, given.events, given.stock_events))
+        if "graphql" in given.what:
+            out.print(graphql_table(owner, given.requests))
 
 
 def about(owner: str) -> str:
@@ -97,6 +103,20 @@ def folds_table(owner: str, sizes: list[int], stock_events: int) -> Table:
             rates = (size, f.follow, f.rebuild, f.rebuild_helped, f.sql, library)
             ratios = (f"{f.follow / library:.0f}", f"{best / f.sql:.2f}", f"{f.memory_mib:.0f}")
             table.add_row(*(f"{rate:,.0f}" for rate in rates), *ratios)
+    return table
+
+
+def graphql_table(owner: str, requests: int) -> Table:
+    """One question, asked of each contender in turn."""
+    table = headed("GraphQL: 50 cases x 12 fields x 10 lines x 6 fields, per request", "way", "server CPU ms",
+                   "database CPU ms", "CPU ms", "CPU / by hand", "latency ms", "latency / by hand", "KiB")  # fmt: skip
+    costs = graphql.measure(owner, requests)
+    hand = costs["by hand"]
+    for way, cost in costs.items():
+        latency = median(cost.latency)
+        table.add_row(way, f"{median(cost.server):.2f}", f"{median(cost.database):.2f}", f"{cost.cpu:.2f}",
+                      f"{cost.cpu / hand.cpu:.2f}", f"{latency:.2f}", f"{latency / median(hand.latency):.2f}",
+                      f"{cost.size / 1024:.0f}")  # fmt: skip
     return table
 
 
