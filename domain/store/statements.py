@@ -25,7 +25,7 @@ APPEND_ONE: LiteralString = """
             (SELECT recorded_at FROM head))
     RETURNING position
 """
-"""The everyday append, as one statement without a function: 0.80 of a plain INSERT where the function reached 0.74.
+"""The everyday append, as one statement without a function.
 
 It gives no position, and so is refused by the table, where the function has something to say.
 """
