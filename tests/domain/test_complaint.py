@@ -80,9 +80,8 @@ def test_who_writes_it_down_answers_for_the_record_and_the_owner_for_the_form() 
     assert (form.counted_from, form.due_at) == (hours(0.5), hours(4.5))
 
 
-@rule("CC-03")
 @pytest.mark.parametrize("channel", list(Channel))
-def test_whatever_the_channel_it_is_one_register(channel: Channel) -> None:
+def test_a_complaint_is_received_by_any_channel(channel: Channel) -> None:
     told = received(channel=channel)
     assert isinstance(told.events[0], ComplaintReceived)
     assert told.case.stage == Stage.RECEIVED

@@ -6,16 +6,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 from hypothesis import example, settings
 from hypothesis import given as for_all
 
-from domain.complaint import CaseClosed, CaseReopened, ComplaintEvent, FollowUpMade, PlanApproved, Stage
+from domain.complaint import CaseClosed, CaseReopened, Channel, ComplaintEvent, FollowUpMade, PlanApproved, Stage
 from domain.money import Money
 from domain.store.casebook import Casebook, House
 from projections.asof import as_of, blame
@@ -51,7 +51,7 @@ def said(row: ComplaintRow) -> dict[str, Any]:
     return {name: value for name, value in vars(row).items() if name not in KEPT}
 
 
-@rule("CC-03", "CC-04", "CC-64")
+@rule("CC-04", "CC-64")
 def test_a_complaint_just_received_shows_the_register_s_columns_owner_and_nearest_deadline():
     row = folded(received().events)
     assert (row.complaint_id, row.number, row.stage) == (CASE, "", Stage.RECEIVED)
@@ -192,6 +192,26 @@ def test_a_case_is_found_by_its_number_in_its_own_institution_only(house: House,
         assert ask(connection, cases_numbered("XX", "BJ20260301")) == []
         assert ask(connection, cases("XX", [CASE])) == []
         assert ask(connection, cases_numbered(institution, "")) == []
+
+
+@rule("CC-03")
+def test_one_register_holds_the_complaints_of_every_channel_with_their_result(house: House, casebook: Casebook):
+    channel_of: dict[UUID, Channel] = {}
+    for channel in Channel:
+        id = uuid4()
+        channel_of[id] = channel
+        told = received(channel=channel).up_to(Stage.CLOSED)
+        moved = [replace(e, originator_id=id, stamp=replace(e.stamp, command_id=uuid4())) for e in told.events]
+        casebook.append_many([[event] for event in moved])
+    catch_up(house, [COMPLAINTS], casebook.institution)
+    with house.pool.connection() as connection:
+        register = connection.execute(
+            "SELECT complaint_id FROM complaint_case WHERE institution = %s", (casebook.institution,)
+        ).fetchall()
+        rows = ask(connection, cases(casebook.institution, list(channel_of)))
+    assert {id for (id,) in register} == channel_of.keys()
+    assert {row.complaint_id: row.channel for row in rows} == channel_of
+    assert all(row.feedback_at is not None and row.closed_at is not None for row in rows)
 
 
 def test_a_case_as_it_was_and_which_event_set_each_field(house: House, casebook: Casebook, institution: str):
