@@ -20,7 +20,7 @@ import strawberry
 import structlog
 from strawberry.types.field import StrawberryField
 
-from api.access import Principal, must_be_allowed
+from api.access.roles import Principal, must_be_allowed
 from api.chinese import FIELDS
 from api.context import Context, Info, Reach, in_thread
 from api.refusal import refusal, refused_by_store

@@ -227,7 +227,7 @@ class ComplaintQuery:
         where = (filter or ComplaintFilter()).cases(context.now).conditions()
         await context.consistent([COMPLAINTS, CLOCKS, HISTORY], consistent_with)
         pager = PAGERS[order_by, descending]
-        async with context.reach.pool.connection() as database:
+        async with context.reading() as database:
             page = await pager.page(database, context.institution, slice, where)
         return connection(page, partial(_count, context, pager, where))
 
@@ -253,7 +253,7 @@ class ComplaintQuery:
             overdue_at=context.now if overdue_only else None,
             responsible=responsible,
         ).conditions()
-        async with context.reach.pool.connection() as database:
+        async with context.reading() as database:
             page = await CLOCKS_DUE.page(database, context.institution, Slice(first, after, last, before), which)
         return connection(page, partial(_count, context, CLOCKS_DUE, which))
 
@@ -332,7 +332,7 @@ async def _clocks_of(context: Context, case: UUID, slice: Slice) -> Connection[C
     """A page of one case's clocks; many are asked for at once."""
 
     async def load(asked: list[UUID]) -> list[Connection[ComplaintClock]]:
-        async with context.reach.pool.connection() as database:
+        async with context.reading() as database:
             pages = await CLOCKS_OF_CASE.pages(database, context.institution, "complaint_id", asked, slice)
         return [connection(pages[id], _counting(context, id)) for id in asked]
 
@@ -348,10 +348,10 @@ async def _known(count: int) -> int:
 
 
 async def _count(context: Context, pager: Pager[Any], where: Any) -> int:
-    async with context.reach.pool.connection() as database:
+    async with context.reading() as database:
         return await pager.count(database, context.institution, where)
 
 
 async def _ask(context: Context, question: Question[T]) -> list[T]:
-    async with context.reach.pool.connection() as database:
+    async with context.reading() as database:
         return await ask_async(database, question)

@@ -7,7 +7,7 @@ from uuid import UUID
 import strawberry
 from strawberry.tools import create_type
 
-from api.access import CASE_WORKERS
+from api.access.roles import CASE_WORKERS
 from api.command import Asked, Command, Work, mutation
 from api.complaint import Complaint, case_as_of, unknown
 from api.context import Info

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -15,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool
 from strawberry.dataloader import DataLoader
 
-from api.access import QUERIES, Principal, must_be_allowed
+from api.access.roles import QUERIES, Principal, must_be_allowed
 from api.settings import Settings
 from domain.institution import INSTITUTION, Institution, institution_id
 from domain.kernel import Refused
@@ -73,7 +74,7 @@ class Context:
         """Wait until the views show the institution up to `position`, or refuse, naming how far behind they are."""
         if position is None:
             return
-        async with self.reach.pool.connection() as connection:
+        async with self.reading() as connection:
             found = await connection.execute(
                 "SELECT position FROM institution_position WHERE institution = %s", (self.institution,), prepare=True
             )
@@ -95,6 +96,12 @@ class Context:
                 " moment, or without consistentWith for what is known so far.",
                 field="consistent_with",
             )
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncGenerator[AsyncConnection[Any]]:
+        """A connection for questions about the principal's institution. Every question of a request goes this way."""
+        async with self.reach.pool.connection() as connection:
+            yield connection
 
     def loader(self, key: Any, load: Callable[[list[UUID]], Awaitable[list[Any]]]) -> DataLoader[UUID, Any]:
         """The batch of this request for `key`: all that is asked for in one tick is loaded by one statement."""

@@ -41,7 +41,7 @@ async def lines_of(context: Context, stream: UUID, slice: Slice) -> Connection[H
     """A page of the history of one stream; many are asked for at once."""
 
     async def load(streams: list[UUID]) -> list[Connection[HistoryLine]]:
-        async with context.reach.pool.connection() as database:
+        async with context.reading() as database:
             pages = await LINES_OF_STREAM.pages(database, context.institution, "stream_id", streams, slice)
         return [connection(pages[s], lambda s=s: count_lines(context, HistoryFilter(stream=s))) for s in streams]
 
@@ -50,7 +50,7 @@ async def lines_of(context: Context, stream: UUID, slice: Slice) -> Connection[H
 
 async def count_lines(context: Context, which: HistoryFilter) -> int:
     """How many lines there are of these."""
-    async with context.reach.pool.connection() as database:
+    async with context.reading() as database:
         return await LINES.count(database, context.institution, which.conditions())
 
 
@@ -58,7 +58,7 @@ async def page_of_lines(
     context: Context, pager: Pager[HistoryLine], which: HistoryFilter, slice: Slice
 ) -> Connection[HistoryLine]:
     """A page of the lines that meet a filter."""
-    async with context.reach.pool.connection() as database:
+    async with context.reading() as database:
         page = await pager.page(database, context.institution, slice, which.conditions())
     return connection(page, lambda: count_lines(context, which))
 

@@ -28,7 +28,7 @@ from graphql import (
     parse,
 )
 
-from api.access import EXPLORERS, Principal
+from api.access.roles import EXPLORERS, Principal
 from api.cost import Budget, Cost, said, size_variables
 from api.settings import Environment, Settings
 from domain.kernel import Refused

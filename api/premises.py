@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 
-from api.access import issue_token, tokens
+from api.access.token import issue_token, tokens
 from api.embedded import Embedded
 from api.settings import Settings
 from domain.institution import INSTITUTION, Institution, institution_id, open_institution

@@ -14,7 +14,7 @@ from api.complaint import ComplaintQuery
 from api.complaint_commands import ComplaintMutation
 from api.history import HistoryQuery
 from api.institution import InstitutionQuery
-from api.plan import Planned, Planner
+from api.plan.planner import Planned, Planner
 from api.policy import PolicyMutation, PolicyQuery
 from api.scalars import SCALARS
 from api.settings import Settings

@@ -16,7 +16,7 @@ import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from fastapi import FastAPI
 
-from api.access import issue_token
+from api.access.token import issue_token
 from api.app import create_app
 from api.settings import Settings
 from domain.institution import INSTITUTION, institution_id, open_institution

@@ -14,7 +14,8 @@ from graphql import GraphQLObjectType
 from psycopg import AsyncConnection
 
 from api import complaint_commands, policy, staff
-from api.access import QUERIES, issue_token, revoke_token, tokens
+from api.access.roles import QUERIES
+from api.access.token import issue_token, revoke_token, tokens
 from api.context import query_pool
 from api.schema import build
 from domain.kernel import Refused, Role

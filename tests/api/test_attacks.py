@@ -18,7 +18,7 @@ import httpx
 import psycopg
 import pytest
 
-from api.access import issue_token, revoke_token
+from api.access.token import issue_token, revoke_token
 from api.app import create_app
 from api.settings import Environment
 from domain.kernel import Role

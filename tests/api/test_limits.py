@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from graphql import get_introspection_query
 
-from api.access import Principal
+from api.access.roles import Principal
 from api.cost import Budget, OverBudget
 from api.limits import Gate
 from api.schema import build

@@ -16,12 +16,12 @@ from psycopg import AsyncRawCursor
 from strawberry.extensions import FieldExtension
 from strawberry.permission import BasePermission, PermissionExtension
 
-from api.access import issue_token
+from api.access.token import issue_token
 from api.app import create_app
 from api.complaint import Complaint
 from api.demo import demo
 from api.demo.group import HOSPITALS
-from api.plan import PLANS_KEPT, Planner
+from api.plan.planner import PLANS_KEPT, Planner
 from api.schema import build
 from domain.kernel import Role
 from domain.store.casebook import House

@@ -28,7 +28,8 @@ from fastapi import FastAPI, Request, Response
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-from api.access import Doorkeeper, issue_token
+from api.access.doorkeeper import Doorkeeper
+from api.access.token import issue_token
 from api.app import create_app
 from api.context import query_pool
 from api.demo import demo

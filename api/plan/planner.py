@@ -2,8 +2,8 @@
 
 The first time an operation is asked, with these posts and these `@skip`/`@include` values, its selection is read into
 pieces of SQL and kept; later requests coerce their variables, run and join. Whatever is not fully understood is
-declined and resolved as ever: a field with permissions, extensions or a resolver that `plan_fields` does not know, a
-directive other than the two, a request that will be refused. So what is refused is said by the resolvers.
+declined and resolved as ever: a field with permissions, extensions or a resolver that `api.plan.fields` does not know,
+a directive other than the two, a request that will be refused. So what is refused is said by the resolvers.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from strawberry.types import ExecutionContext
 from strawberry.types.arguments import convert_arguments
 
 from api.context import Context
-from api.plan_read import Chosen, Declined, Operation, Reader, Root
-from api.plan_sql import Ask, Part, statement
+from api.plan.read import Chosen, Declined, Operation, Reader, Root
+from api.plan.sql import Ask, Part, statement
 from domain.kernel import Refused
 from projections.page import Slice
 
@@ -180,7 +180,7 @@ class Plan:
         values = [context.institution, context.now]
         for ask in asks:
             values += ask.values
-        async with context.reach.pool.connection() as database, AsyncRawCursor(database) as cursor:
+        async with context.reading() as database, AsyncRawCursor(database) as cursor:
             await cursor.execute(query, values, prepare=True)
             result = cursor.pgresult
             assert result is not None

@@ -15,7 +15,7 @@ from uuid import UUID
 from api.complaint import CLOCKS_DUE, CLOCKS_OF_CASE, PAGERS, ComplaintFilter
 from api.context import Context
 from api.history import LINES, LINES_LATEST_FIRST, LINES_OF_STREAM
-from api.plan_sql import NOW, Ask, Link
+from api.plan.sql import NOW, Ask, Link
 from domain.clock import ClockKind
 from domain.kernel import Refused, text
 from projections.clock import CLOCKS
@@ -95,7 +95,7 @@ QUESTIONS: Mapping[str, Question] = MappingProxyType(
         "history": Question((HISTORY,), _history),
     }
 )
-"""By the name of the root field, which is also its name in `api.access.QUERIES`."""
+"""By the name of the root field, which is also its name in `api.access.roles.QUERIES`."""
 
 ROWS: Mapping[str, View[Any]] = MappingProxyType(
     {"Complaint": COMPLAINTS, "ComplaintClock": CLOCKS, "HistoryLine": HISTORY}

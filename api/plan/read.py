@@ -33,8 +33,8 @@ from strawberry.types.enum import StrawberryEnumDefinition
 from strawberry.types.field import StrawberryField
 
 from api.page import Connection
-from api.plan_fields import COMPUTED, ELEMENTS, LINKS, QUESTIONS, ROWS, Question
-from api.plan_sql import Link, Pages, Part, Piece, Scope, column, cursor, joined, members, nested
+from api.plan.fields import COMPUTED, ELEMENTS, LINKS, QUESTIONS, ROWS, Question
+from api.plan.sql import Link, Pages, Part, Piece, Scope, column, cursor, joined, members, nested
 from projections.page import Pager
 
 _SCALARS = {

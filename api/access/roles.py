@@ -1,0 +1,56 @@
+"""What a person's posts let them ask for.
+
+`QUERIES` and the lists beside it are the one place that says which post may ask what; who may decide is said once more,
+exactly, by the decisions themselves (`Stamp.must_hold`), and separation of duties is the domain's alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from domain.kernel import Refused, Role
+
+EVERYONE = frozenset(Role)
+NO_CASES = frozenset({Role.ADMIN, Role.KEEPER, Role.HR})
+"""Posts that do not see complaint cases by themselves: what patients say is on a need-to-know basis."""
+CASE_READERS = EVERYONE - NO_CASES
+CASE_WORKERS = EVERYONE - {Role.AUDITOR}
+"""Posts that may act on a case at all; the auditor looks and never touches."""
+OVERSEERS = frozenset({Role.AUDITOR, Role.ADMIN, Role.GM_OFFICE})
+EXPLORERS = frozenset({Role.AUDITOR, Role.ADMIN})
+"""Posts the schema itself is shown to in production: introspection, and suggestions for misspelt names."""
+
+QUERIES: dict[str, frozenset[Role]] = {
+    "me": EVERYONE,
+    "institution": EVERYONE,
+    "complaint": CASE_READERS,
+    "complaints": CASE_READERS,
+    "complaintClocks": CASE_READERS,
+    "complaintAsOf": CASE_READERS,
+    "complaintBlame": CASE_READERS,
+    "history": frozenset({Role.AUDITOR, Role.GM_OFFICE, Role.CS_CHIEF, Role.DEAN}),
+    "complaintPolicy": EVERYONE,
+    "viewLag": OVERSEERS,
+}
+"""Which posts may ask which question; a question that is not here may be asked by nobody."""
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Who asks: a staff member of one institution, with the posts they hold now."""
+
+    institution: str
+    staff_id: UUID
+    roles: frozenset[Role]
+
+
+def must_be_allowed(principal: Principal, allowed: frozenset[Role], what: str) -> None:
+    """Refuse with `access.role` unless one of the person's posts may do this."""
+    if not principal.roles & allowed:
+        raise Refused("access.role", f"Your posts do not allow {what}; ask {_some(sorted(allowed))}.")
+
+
+def _some(roles: Sequence[Role]) -> str:
+    return "somebody who may" if len(roles) > 4 or not roles else " or ".join(roles)

@@ -1,0 +1,164 @@
+"""Answers requests to `/graphql`, and says whether the process is alive and ready."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+import orjson
+import structlog
+from fastapi import Request, Response
+from strawberry.http.ides import get_graphql_ide_html
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
+from strawberry.types.graphql import OperationType as Kind
+
+from api.access.doorkeeper import Doorkeeper, Unauthenticated
+from api.access.roles import Principal
+from api.chinese import SENTENCES
+from api.context import Context, Reach, in_thread
+from api.cost import OverBudget
+from api.edge.asked import Asked, Unacceptable, asked_by, commands
+from api.edge.fault import presentable, wrapped
+from api.limits import Gate, without_suggestion
+from api.plan.planner import Planner
+from api.refusal import as_error
+from api.schema import build
+from api.settings import Environment
+from domain.kernel import Refused
+from migrations.runner import check
+from migrations.script import MigrationError
+from projections.tracking import lag
+from projections.views import VIEWS
+
+GRAPHQL_RESPONSE = "application/graphql-response+json"
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("anjuan.edge")
+
+
+class Edge:
+    """What the routes share."""
+
+    def __init__(self, reach: Reach, clock: Callable[[], datetime]) -> None:
+        self._reach = reach
+        self._clock = clock
+        self._settings = reach.settings
+        self._develops = reach.settings.environment == Environment.DEVELOPMENT
+        self.planner = Planner() if reach.settings.plan else None
+        self._schema = build(reach.settings, self.planner)
+        self._gate = Gate(self._schema._schema, reach.settings)
+        self._doorkeeper = Doorkeeper(reach.house, reach.pool)
+
+    async def livez(self) -> Response:
+        """The process runs."""
+        return _json({"live": True})
+
+    async def readyz(self) -> Response:
+        """The database answers, has this version's schema, and how far the views are behind at most; 503 if not."""
+        try:
+            said = await in_thread(self._readiness)
+        except Exception as problem:
+            _log.warning("not ready", error=type(problem).__name__)
+            said = {"ready": False, "database": "away"}
+        return _json(said, status=200 if said["ready"] else 503)
+
+    def _readiness(self) -> dict[str, Any]:
+        try:
+            check(self._reach.house.conninfo)
+        except MigrationError:
+            return {"ready": False, "database": "here", "schema": "other than this version's; run `anjuan migrate`"}
+        worst: dict[str, dict[str, Any]] = {}
+        for one in lag(self._reach.house, list(VIEWS.values())):
+            known = worst.setdefault(one.view, {"behind": 0, "parked": 0, "followed": one.alive})
+            known["behind"] = max(known["behind"], one.behind)
+            known["parked"] += one.parked
+        return {"ready": True, "database": "here", "schema": "this version's", "views": worst}
+
+    async def graphql(self, request: Request) -> Response:
+        """One GraphQL request: POST, or GET for a question."""
+        correlation = uuid4().hex
+        modern = GRAPHQL_RESPONSE in request.headers.get("accept", "")
+        try:
+            if self._wants_page(request):
+                return Response(get_graphql_ide_html(graphql_ide="graphiql"), media_type="text/html")
+            principal = await self._doorkeeper.principal(request.headers.get("authorization"))
+            asked = await asked_by(request, self._settings.body_bytes_max)
+            said = await self._answer(request.method, asked, principal, correlation)
+        except Unauthenticated as problem:
+            refused = Unacceptable(401, "access.token", str(problem), WWW_Authenticate='Bearer realm="anjuan"')
+            return self._unacceptable(refused, correlation)
+        except Unacceptable as refused:
+            return self._unacceptable(refused, correlation)
+        except Exception as problem:
+            error = presentable(wrapped(problem), correlation, at_length=self._develops)
+            status = 500 if error["extensions"]["code"] == "internal" else 503
+            return _json({"errors": [error]}, status, correlation)
+        status = 400 if modern and "data" not in said else 200
+        media_type = GRAPHQL_RESPONSE if modern else "application/json"
+        return _json(said, status, correlation, media_type=media_type)
+
+    def _wants_page(self, request: Request) -> bool:
+        return (
+            self._develops
+            and request.method == "GET"
+            and "query" not in request.query_params
+            and "text/html" in request.headers.get("accept", "")
+        )
+
+    async def _answer(self, method: str, asked: Asked, principal: Principal, correlation: str) -> dict[str, Any]:
+        try:
+            self._gate.admit(asked.query, asked.operation_name, asked.variables, principal)
+        except OverBudget as refused:
+            raise Unacceptable(429, refused.code, refused.sentence, Retry_After=str(refused.seconds)) from None
+        except Refused as refused:
+            return {"errors": [as_error(refused).formatted]}
+        context = Context(self._reach, principal, self._clock(), correlation)
+        allowed = {Kind.QUERY} if method == "GET" else {Kind.QUERY, Kind.MUTATION}
+        # commands are never cut short: what was sent to the database must be known
+        limit = None if commands(asked, self._settings.tokens_max) else self._settings.request_seconds
+        try:
+            async with asyncio.timeout(limit):
+                result = await self._schema.execute(
+                    asked.query,
+                    variable_values=asked.variables,
+                    context_value=context,
+                    operation_name=asked.operation_name,
+                    allowed_operation_types=allowed,
+                )
+        except InvalidOperationTypeError:
+            raise Unacceptable(405, "request.method", "Commands are sent by POST.", Allow="POST") from None
+        except CannotGetOperationTypeError:
+            raise Unacceptable(400, "request.operation", "Name one of the operations in the document.") from None
+        except TimeoutError:
+            raise Unacceptable(
+                504, "request.timeout", "The question took too long; ask for less, page by page."
+            ) from None
+        errors = [presentable(error, correlation, at_length=self._develops) for error in result.errors or ()]
+        if not self._gate.explores(principal):
+            errors = [{**error, "message": without_suggestion(error["message"])} for error in errors]
+        ran = result.data is not None or any(error.path for error in result.errors or ())
+        return ({"errors": errors} if errors else {}) | ({"data": result.data} if ran else {})
+
+    def _unacceptable(self, refused: Unacceptable, correlation: str) -> Response:
+        extensions = {"code": refused.code, "sentenceZh": SENTENCES[refused.code]}
+        said = {"errors": [{"message": str(refused), "extensions": extensions}]}
+        return _json(said, refused.status, correlation, headers=refused.headers)
+
+
+def _json(
+    said: Any,
+    status: int = 200,
+    correlation: str | None = None,
+    *,
+    media_type: str = "application/json",
+    headers: dict[str, str] | None = None,
+) -> Response:
+    marked = {"X-Correlation-Id": correlation} if correlation is not None else {}
+    return Response(
+        orjson.dumps(said),
+        status_code=status,
+        media_type=f"{media_type}; charset=utf-8",
+        headers={**(headers or {}), **marked, "Cache-Control": "no-store"},
+    )

@@ -1,0 +1,1 @@
+"""The planner: operations over views compiled to SQL that writes the answer."""
