@@ -10,6 +10,8 @@ from psycopg_pool import AsyncConnectionPool
 
 from api.access.roles import Principal
 from api.access.token import TOKEN_MARK, digest
+from domain.credential import Scope
+from domain.kernel import Role
 from domain.staff import STAFF, Staff
 from domain.store.casebook import House
 
@@ -35,7 +37,7 @@ class Doorkeeper:
     def __init__(self, house: House, pool: AsyncConnectionPool[Any]) -> None:
         self._house = house
         self._pool = pool
-        self._remembered: dict[tuple[str, UUID, int], Principal] = {}
+        self._remembered: dict[tuple[str, UUID, int], frozenset[Role]] = {}
 
     async def principal(self, authorization: str | None) -> Principal:
         """Who holds this token; raises Unauthenticated."""
@@ -54,15 +56,16 @@ class Doorkeeper:
             raise Unauthenticated("This token was revoked; ask the administrator for a new one.")
         if not lives:
             raise Unauthenticated("This token has expired; ask the administrator for a new one.")
-        known = self._remembered.get((institution, staff_id, version))
-        return known or await anyio.to_thread.run_sync(self._read, institution, staff_id)
+        roles = self._remembered.get((institution, staff_id, version))
+        if roles is None:
+            roles = await anyio.to_thread.run_sync(self._read, institution, staff_id)
+        return Principal(institution, staff_id, roles, frozenset(Scope), digest(token).hex()[:12])
 
-    def _read(self, institution: str, staff_id: UUID) -> Principal:
+    def _read(self, institution: str, staff_id: UUID) -> frozenset[Role]:
         staff: Staff | None = self._house.casebook(institution).read(STAFF, staff_id)
         if staff is None or not staff.may_act():
             raise Unauthenticated("The person this token stands for may not act here any more.")
-        principal = Principal(institution, staff_id, staff.may_act())
         if len(self._remembered) >= REMEMBERED_MAX:
             self._remembered.clear()
-        self._remembered[institution, staff_id, staff.version] = principal
-        return principal
+        self._remembered[institution, staff_id, staff.version] = staff.may_act()
+        return staff.may_act()

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from domain.credential import Scope
 from domain.kernel import Refused, Role
 
 EVERYONE = frozenset(Role)
@@ -39,11 +40,16 @@ QUERIES: dict[str, frozenset[Role]] = {
 
 @dataclass(frozen=True)
 class Principal:
-    """Who asks: a staff member of one institution, with the posts they hold now."""
+    """Who asks: a staff member of one institution, with the posts they hold now, by a token of some scopes.
+
+    `token_id` names the token in logs and to whoever revokes it; it opens nothing.
+    """
 
     institution: str
     staff_id: UUID
     roles: frozenset[Role]
+    scopes: frozenset[Scope]
+    token_id: str
 
 
 def must_be_allowed(principal: Principal, allowed: frozenset[Role], what: str) -> None:

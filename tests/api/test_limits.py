@@ -14,11 +14,12 @@ from api.cost import Budget, OverBudget
 from api.limits import Gate
 from api.schema import build
 from api.settings import Settings
+from domain.credential import Scope
 from domain.kernel import Refused, Role
 from tests.api.conftest import SETTINGS
 
 SCHEMA = build(SETTINGS)._schema
-AUDITOR = Principal("BJ", uuid4(), frozenset({Role.AUDITOR}))
+AUDITOR = Principal("BJ", uuid4(), frozenset({Role.AUDITOR}), frozenset(Scope), "")
 
 
 def gate(**settings: Any) -> Gate:
@@ -121,7 +122,7 @@ def test_the_standard_introspection_query_is_within_the_limits() -> None:
 
 @pytest.mark.parametrize("role", list(Role))
 def test_the_schema_is_shown_to_few_in_production_and_to_all_in_development(role: Role) -> None:
-    who = Principal("BJ", uuid4(), frozenset({role}))
+    who = Principal("BJ", uuid4(), frozenset({role}), frozenset(Scope), "")
     shown = None if role in (Role.AUDITOR, Role.ADMIN) else "limit.introspection"
     for query in (
         "{ __schema { types { name } } }",
