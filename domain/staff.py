@@ -1,13 +1,26 @@
-"""Staff (员工): who acts, under which posts. The full staff record comes with its own issue."""
+"""Staff (员工): who acts, under which posts, by which credentials. The full staff record comes with its own issue."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Annotated, assert_never
+from typing import Annotated
 
-from domain.kernel import Event, Fold, Refused, Role, StaffId, Stamp, State, SubjectId, text
+from domain.credential import (
+    CredentialEvent,
+    Holder,
+    IdentityLinked,
+    IdentityUnlinked,
+    PasswordSet,
+    TokenIssued,
+    TokenRevoked,
+    keep,
+)
+from domain.kernel import Event, Fold, Refused, Role, StaffId, Stamp, SubjectId, named, text
 from domain.personal import Personal
+
+FOUNDER = named("founder")
+"""Who acts at the machine itself, and while an institution has nobody yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,18 +48,17 @@ class StaffLeft(Event, topic="staff.left"):
     reason: str = ""
 
 
-StaffEvent = StaffEnrolled | RolesAssigned | StaffLeft
+StaffEvent = StaffEnrolled | RolesAssigned | StaffLeft | CredentialEvent
 
 
 @dataclass(frozen=True, kw_only=True)
-class Staff(State):
+class Staff(Holder):
     """One staff member as decisions need them."""
 
     name: str
     number: str
     department: str
     roles: frozenset[Role]
-    left: bool = False
 
     def may_act(self) -> frozenset[Role]:
         """The posts this person may act in now; none once they have left."""
@@ -126,7 +138,20 @@ def evolve(staff: Staff | None, event: StaffEvent) -> Staff:
         case StaffLeft():
             return replace(staff, left=True)
         case _:
-            assert_never(event)
+            return keep(staff, event)
 
 
-STAFF = Fold("staff", evolve, events=(StaffEnrolled, RolesAssigned, StaffLeft))
+STAFF = Fold(
+    "staff",
+    evolve,
+    events=(
+        StaffEnrolled,
+        RolesAssigned,
+        StaffLeft,
+        TokenIssued,
+        TokenRevoked,
+        PasswordSet,
+        IdentityLinked,
+        IdentityUnlinked,
+    ),
+)

@@ -14,6 +14,7 @@ from uuid import UUID
 import pytest
 
 import domain.complaint
+import domain.credential
 import domain.institution
 import domain.policy
 import domain.series
@@ -26,7 +27,7 @@ STORED = Path(__file__).with_name("stored.json")
 AT = datetime(2026, 3, 2, 1, tzinfo=UTC)
 OURS = {
     topic
-    for module in (domain.complaint, domain.institution, domain.policy, domain.series, domain.staff)
+    for module in (domain.complaint, domain.credential, domain.institution, domain.policy, domain.series, domain.staff)
     for topic, event in TOPICS.items()
     if event.__module__.startswith(module.__name__)
 }
@@ -75,7 +76,7 @@ def test_a_stored_body_loads_and_is_stored_again_unchanged(topic: str) -> None:
 def examples() -> Iterator[Event]:
     """One event of every topic, as the decisions make them."""
     from tests.domain import test_complaint_custody as custody
-    from tests.domain import test_institution, test_policy, test_staff
+    from tests.domain import test_credential, test_institution, test_policy, test_staff
     from tests.domain import test_walks as walks
     from tests.domain.given import BOSS, stamp
 
@@ -89,6 +90,7 @@ def examples() -> Iterator[Event]:
     yield from filter(None, [test_institution.opened(), test_staff.enrolled(), test_policy.published()])
     zhao = test_staff.zhao()
     yield from filter(None, [zhao.leave(stamp(BOSS), "退休"), zhao.assign_roles(stamp(BOSS), ["cs_director"])])  # pyright: ignore[reportArgumentType]
+    yield from test_credential.examples()
     yield domain.series.issue(None, stamp(), institution="BJ", series="complaint", period="2026-03")
 
 
