@@ -31,6 +31,7 @@ from graphql import (
 from api.access.roles import EXPLORERS, Principal
 from api.cost import Budget, Cost, said, size_variables
 from api.settings import Environment, Settings
+from api.watch.account import account
 from domain.kernel import Refused
 
 DOCUMENTS_KEPT = 500
@@ -149,6 +150,7 @@ class Gate:
         except Refused as problem:
             refused = problem
         self._budget.spend((who.institution, who.staff_id), cost)
+        account().cost = cost
         if refused is not None:
             raise refused
 
@@ -156,7 +158,25 @@ class Gate:
         """Whether the schema is shown to this principal: introspection, and names suggested for misspelt ones."""
         return self._settings.environment == Environment.DEVELOPMENT or bool(who.roles & EXPLORERS)
 
+    def weigh(self, query: str) -> None:
+        """Raise Refused when a document is over a limit whoever asks it, with its variables' defaults."""
+        read, _ = self._held(query)
+        for definition in () if read is None else read.document.definitions:
+            if isinstance(definition, OperationDefinitionNode):
+                self._afforded(query, definition.name.value if definition.name else None, frozenset())
+
     def _cost(self, query: str, operation: str | None, variables: Mapping[str, Any], who: Principal) -> int:
+        read, introspects = self._held(query)
+        if introspects and not self.explores(who):
+            raise Refused("limit.introspection", "Your posts do not allow introspection; use the committed schema.")
+        if read is None:
+            return 1  # executing it says what is wrong
+        return self._afforded(
+            query, operation, frozenset((n, said(variables[n])) for n in read.sizes if n in variables)
+        )
+
+    def _held(self, query: str) -> tuple[Document | None, bool]:
+        """The document, if it can be read, and whether it introspects; raises Refused when it is over a limit."""
         most = self._settings
         if len(query) > most.document_chars_max:
             raise Refused(
@@ -166,15 +186,13 @@ class Gate:
         read, introspects, refused = self._read(query)
         if refused is not None:
             raise Refused(*refused)
-        if introspects and not self.explores(who):
-            raise Refused("limit.introspection", "Your posts do not allow introspection; use the committed schema.")
-        if read is None:
-            return 1  # executing it says what is wrong
-        cost = self._price(query, operation, frozenset((n, said(variables[n])) for n in read.sizes if n in variables))
-        if cost > most.cost_max:
-            raise Refused(
-                "limit.cost", f"The operation costs {_at_most(cost)}; at most {most.cost_max}. Ask for smaller pages."
-            )
+        return read, introspects
+
+    def _afforded(self, query: str, operation: str | None, sizes: frozenset[tuple[str, int | None]]) -> int:
+        """What an operation costs; raises Refused when that is too much for one."""
+        cost, most = self._price(query, operation, sizes), self._settings.cost_max
+        if cost > most:
+            raise Refused("limit.cost", f"The operation costs {_at_most(cost)}; at most {most}. Ask for smaller pages.")
         return cost
 
     def _priced(self, query: str, operation: str | None, sizes: frozenset[tuple[str, int | None]]) -> int:

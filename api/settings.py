@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated, cast
 
-from pydantic import AliasChoices, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
 
 
 class Environment(StrEnum):
@@ -65,3 +70,28 @@ class Settings(BaseSettings):
     def master_key_file(self) -> Path:
         """Where the master key lies unless `ANJUAN_MASTER_KEY` holds it."""
         return self.data / "master.key"
+    documents: Path | None = Field(
+        default=None, description="manifest of trusted documents (JSON); with one, other documents need a scope"
+    )
+    answers_bytes: int = Field(
+        default=32 * 1024 * 1024, ge=0, description="memory for answers kept while their views stand still; 0 for none"
+    )
+    compress_bytes_min: int = Field(default=1024, ge=0, description="smallest answer that is compressed; 0 for none")
+    origins: Annotated[frozenset[str], NoDecode] = Field(
+        default=frozenset(),
+        description="origins whose pages may ask here (CORS), with commas between: https://desk.example.org",
+    )
+    @field_validator("origins", mode="before")
+    @classmethod
+    def _listed(cls, said: object) -> object:
+        """The origins one by one; raises ValueError for what is no origin, `*` above all."""
+        if isinstance(said, str):
+            said = [word.strip() for word in said.split(",") if word.strip()]
+        if not isinstance(said, list | tuple | set | frozenset):
+            return said
+        listed = [str(one).lower() for one in cast("Iterable[object]", said)]
+        for one in listed:
+            if not _ORIGIN.fullmatch(one):
+                raise ValueError(f"{one} is no origin; write scheme, host and port as in https://desk.example.org:8443")
+        return frozenset(listed)
+

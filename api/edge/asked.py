@@ -8,13 +8,16 @@ from typing import Any
 import msgspec
 import orjson
 from fastapi import Request
-from graphql import GraphQLSyntaxError, OperationType, get_operation_ast, parse
+from graphql import DocumentNode, GraphQLSyntaxError, OperationType, get_operation_ast, parse
+
+from api.edge.coding import NotGzip, Plain, TooLarge, Unpacker
 
 
 class Asked(msgspec.Struct, kw_only=True):
-    """The body of a GraphQL request; other members are not known."""
+    """The body of a GraphQL request; other members are not known. The document is said by text or by id."""
 
-    query: str
+    query: str = ""
+    document_id: str | None = msgspec.field(default=None, name="documentId")
     variables: dict[str, Any] | None = None
     operation_name: str | None = msgspec.field(default=None, name="operationName")
     extensions: dict[str, Any] | None = None
@@ -34,7 +37,7 @@ async def asked_by(request: Request, bytes_max: int) -> Asked:
     """What a request asks, of at most so many bytes; raises Unacceptable."""
     if request.method == "GET":
         said = request.query_params
-        parts: dict[str, Any] = {name: said[name] for name in ("query", "operationName") if name in said}
+        parts: dict[str, Any] = {n: said[n] for n in ("query", "documentId", "operationName") if n in said}
         try:
             parts |= {n: orjson.loads(said[n]) for n in ("variables", "extensions") if n in said}
         except orjson.JSONDecodeError:
@@ -52,28 +55,38 @@ async def asked_by(request: Request, bytes_max: int) -> Asked:
 
 
 async def _body(request: Request, most: int) -> bytes:
-    """The body, read no further than the limit."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > most:
-            raise Unacceptable(
-                413,
-                "request.too_large",
-                f"The request has more than {most} bytes; keep texts short and send files as attachments.",
-            )
-    return bytes(body)
+    """The body, unpacked if it is packed, and read no further than the limit."""
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding not in ("gzip", "x-gzip", "identity"):
+        raise Unacceptable(
+            415, "request.encoding", "Send the body as it is, or in gzip.", Accept_Encoding="gzip, identity"
+        )
+    body = Plain(most) if coding == "identity" else Unpacker(most)
+    try:
+        async for chunk in request.stream():
+            body.feed(chunk)
+        return body.whole()
+    except TooLarge:
+        raise Unacceptable(
+            413,
+            "request.too_large",
+            f"The request has more than {most} bytes; keep texts short and send files as attachments.",
+        ) from None
+    except NotGzip:
+        raise Unacceptable(400, "request.body", "The body is not in gzip, as its Content-Encoding says.") from None
 
 
 def _request(parts: Any) -> Asked:
     try:
-        return msgspec.convert(parts, Asked)
+        asked = msgspec.convert(parts, Asked)
     except msgspec.ValidationError as problem:
         raise Unacceptable(400, "request.body", f"This is no GraphQL request: {problem}.") from None
+    # an operation without a name cannot be named, so the empty name is none
+    return asked if asked.operation_name else msgspec.structs.replace(asked, operation_name=None)
 
 
 @lru_cache(maxsize=500)
-def _operations(query: str, tokens_max: int) -> Any:
+def _document(query: str, tokens_max: int) -> DocumentNode | None:
     try:
         return parse(query, max_tokens=tokens_max)
     except GraphQLSyntaxError:
@@ -81,7 +94,9 @@ def _operations(query: str, tokens_max: int) -> Any:
 
 
 def commands(asked: Asked, tokens_max: int) -> bool:
-    """Whether the request is a mutation."""
-    document = _operations(asked.query, tokens_max)
+    """Whether the request is a mutation; raises Unacceptable unless it is clear which operation it means."""
+    document = _document(asked.query, tokens_max)
     operation = None if document is None else get_operation_ast(document, asked.operation_name)
+    if document is not None and operation is None:
+        raise Unacceptable(400, "request.operation", "Name one of the operations in the document.")
     return operation is not None and operation.operation == OperationType.MUTATION

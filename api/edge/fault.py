@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Sequence
 from typing import Any
 
 import psycopg
 import structlog
-from graphql import GraphQLError
+from graphql import GraphQLError, GraphQLSyntaxError
 
+from api.chinese import SENTENCES
 from api.refusal import as_error, refused_by_store
 from domain.kernel import Refused
+
+_VARIABLE = re.compile(r"Variable (?:'\$(\w+)' has invalid |values are nested too deeply)")
+_ARGUMENT = re.compile(r"Argument '(?:[\w.]*\.)?(\w+)\b[^']*' ")
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("anjuan.edge")
 
@@ -25,7 +30,7 @@ def presentable(error: GraphQLError, correlation: str, *, at_length: bool) -> di
     while isinstance(original, GraphQLError) and original.original_error is not None:
         original = original.original_error
     if original is None or isinstance(original, GraphQLError):
-        return dict(error.formatted)
+        return _wrong(error)
     refused = original if isinstance(original, Refused) else _refused_question(original)
     if refused is not None:
         said = as_error(refused)
@@ -38,6 +43,26 @@ def presentable(error: GraphQLError, correlation: str, *, at_length: bool) -> di
     place = {"path": error.path} if error.path else {}
     places = {"locations": [loc.formatted for loc in error.locations]} if error.locations else {}
     return {"message": said.message, **places, **place, "extensions": said.extensions}
+
+
+def _wrong(error: GraphQLError) -> dict[str, Any]:
+    """A mistake in the document or in its variables: what GraphQL says of it, with a code and where it is.
+
+    A scalar's own code (`time.no_zone`) is kept, since it says more.
+    """
+    said: dict[str, Any] = {"code": "document.invalid"}
+    variable = _VARIABLE.match(error.message)
+    if isinstance(error, GraphQLSyntaxError):
+        said = {"code": "document.syntax"}
+    elif variable is not None:
+        said = {"code": "variable.invalid", **({"field": variable[1]} if variable[1] else {})}
+    elif error.path is not None:
+        argument = _ARGUMENT.match(error.message)
+        said = {} if argument is None else {"code": "argument.invalid", "field": argument[1]}
+    said |= error.extensions or {}
+    if sentence := SENTENCES.get(said.get("code", "")):
+        said = {"code": said["code"], "sentenceZh": sentence, **said}
+    return {**error.formatted, **({"extensions": said} if said else {})}
 
 
 def _log_fault(problem: Exception, correlation: str, path: Sequence[str | int] | None, *, at_length: bool) -> None:

@@ -74,8 +74,8 @@ def codes(file: Path) -> set[str]:
     return found
 
 
+FOLDERS = ("access", "edge", "live", "plan")
 EDGE = [
-    "access",
     "app",
     "command",
     "complaint",
@@ -93,6 +93,7 @@ EDGE = [
 SOURCES = [
     *(ROOT / "domain").rglob("*.py"),
     *(ROOT / "projections").rglob("*.py"),
+    *(file for folder in FOLDERS for file in (ROOT / "api" / folder).rglob("*.py")),
     *(ROOT / "api" / f"{module}.py" for module in EDGE),
 ]
 
