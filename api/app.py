@@ -1,4 +1,4 @@
-"""The HTTP edge: `/graphql` for whoever has a token, `/livez` and `/readyz` for everybody.
+"""The HTTP edge: `/graphql` for whoever has a token, `/livez` and `/readyz` for everybody, `/metrics`.
 
     app = create_app(settings, house)     # a FastAPI application; run it with any ASGI server
 
@@ -15,9 +15,16 @@ from datetime import UTC, datetime
 from fastapi import FastAPI
 
 from api.context import Reach, query_pool
+from api.edge.admission import Admission, Admitting
 from api.edge.edge import Edge
 from api.settings import Settings
+from api.watch.gauges import Gauges
+from api.watch.health import Health
+from api.watch.meters import Meters
+from api.watch.routes import Lookout
+from api.watch.watch import Watch
 from domain.store.casebook import House
+from projections.views import VIEWS
 
 
 def create_app(
@@ -33,7 +40,13 @@ def create_app(
     """
     pool = query_pool(settings, house)
     reach = Reach(settings, house, pool, wake)
-    edge = Edge(reach, clock)
+    admission = Admission(settings)
+    edge = Edge(reach, clock, admission)
+    health, meters = Health(house, list(VIEWS.values())), Meters()
+    pools = {"questions": pool, "commands": house.pool}
+    kept = {} if edge.planner is None else {"plans": edge.planner.plans}
+    meters.watch(Gauges(admission, health, pools, kept, more={}).collect)
+    lookout = Lookout(settings, health, meters, edge.doorkeeper)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
@@ -46,6 +59,11 @@ def create_app(
     app = FastAPI(title="Anjuan", openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.planner = edge.planner
     app.add_api_route("/graphql", edge.graphql, methods=["GET", "POST"])
-    app.add_api_route("/livez", edge.livez, methods=["GET"])
-    app.add_api_route("/readyz", edge.readyz, methods=["GET"])
+    app.add_api_route("/livez", lookout.livez, methods=["GET"])
+    app.add_api_route("/readyz", lookout.readyz, methods=["GET"])
+    app.add_api_route("/metrics", lookout.metrics, methods=["GET"])
+    app.state.health, app.state.meters, app.state.admission = health, meters, admission
+    # the last is the outermost
+    app.add_middleware(Admitting, admission=admission)
+    app.add_middleware(Watch, meters=meters)
     return app

@@ -25,6 +25,7 @@ from api.chinese import FIELDS
 from api.context import Context, Info, Reach, in_thread
 from api.refusal import refusal, refused_by_store
 from api.row import shown
+from api.watch.account import Carried, account
 from domain.kernel import Event, Fold, Refused, Role, Stamp, State, replay
 from domain.policy import POLICIES, ComplaintPolicy, complaint_policy, policy_id
 from domain.staff import STAFF, Staff
@@ -193,16 +194,20 @@ async def carry_out(
         receipt: Receipt = await in_thread(lambda: _act(context, command, command_id, id, arguments))
     except Refused as refused:
         log.info("refused", code=refused.code, field=refused.field, milliseconds=_since(began))
+        account().commands.append(Carried("refused", code=refused.code))
         return refusal(refused)
     except Exception as problem:
         refused = refused_by_store(problem)
         if refused is None:
             log.error("failed", error=type(problem).__name__, milliseconds=_since(began))
+            account().commands.append(Carried("failed"))
             raise
         log.warning("refused", code=refused.code, milliseconds=_since(began))
+        account().commands.append(Carried("refused", code=refused.code))
         return refusal(refused)
     context.reach.wake()
     log.info("done", position=receipt.position, repeated=receipt.repeated, milliseconds=_since(began))
+    account().commands.append(Carried("repeated") if receipt.repeated else Carried("done", len(receipt.events)))
     return decided(id, receipt)
 
 

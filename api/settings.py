@@ -48,6 +48,20 @@ class Settings(BaseSettings):
         default=10, ge=1, description="most database connections for queries, and as many for commands"
     )
     body_bytes_max: int = Field(default=1024 * 1024, ge=1024, description="largest request")
+    questions_at_once: int = Field(default=24, ge=1, description="most questions worked on at once; the rest waits")
+    commands_at_once: int = Field(default=16, ge=1, description="most commands worked on at once; the rest waits")
+    queue_max: int = Field(default=64, ge=0, description="most questions, and commands, that wait; the rest is refused")
+    queue_seconds: float = Field(default=1.0, gt=0, description="longest wait to be let in before a refusal")
+    requests_open_max: int = Field(default=512, ge=1, description="most requests that have begun and are not over")
+    head_seconds: float = Field(default=10.0, gt=0, description="longest time for a client to send a request's head")
+    body_seconds: float = Field(default=15.0, gt=0, description="longest time for a client to send a request's body")
+    drain_seconds: float = Field(
+        default=0.0, ge=0, description="how long to say on /readyz that we end before connections are taken no more"
+    )
+    grace_seconds: float = Field(default=20.0, gt=0, description="longest time for requests under way when we end")
+    metrics_token: SecretStr | None = Field(
+        default=None, min_length=16, description="a bearer token that opens /metrics and nothing else"
+    )
     request_seconds: float = Field(
         default=15.0, gt=0, description="longest time for a query; commands are never cut short"
     )

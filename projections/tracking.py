@@ -79,7 +79,12 @@ class Lag:
 def lag(house: House, views: Sequence[View[Any]]) -> list[Lag]:
     """The lag of each view in each institution, in order of view and institution."""
     with house.pool.connection() as connection:
-        rows = connection.execute(_LAG, {"views": [view.name for view in views]}).fetchall()
+        return lag_on(connection, views)
+
+
+def lag_on(connection: Connection[Any], views: Sequence[View[Any]]) -> list[Lag]:
+    """`lag`, asked on a connection of the caller's."""
+    rows = connection.execute(_LAG, {"views": [view.name for view in views]}).fetchall()
     return [Lag(*row, alive=row[-1] is not None and row[-1] <= ALIVE_SECONDS) for row in rows]
 
 

@@ -1,4 +1,4 @@
-"""Answers requests to `/graphql`, and says whether the process is alive and ready."""
+"""Answers requests to `/graphql`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
-from uuid import uuid4
 
 import orjson
-import structlog
 from fastapi import Request, Response
 from strawberry.http.ides import get_graphql_ide_html
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
@@ -18,8 +16,9 @@ from strawberry.types.graphql import OperationType as Kind
 from api.access.doorkeeper import Doorkeeper, Unauthenticated
 from api.access.roles import Principal
 from api.chinese import SENTENCES
-from api.context import Context, Reach, in_thread
+from api.context import Context, Reach
 from api.cost import OverBudget
+from api.edge.admission import Admission, Busy
 from api.edge.asked import Asked, Unacceptable, asked_by, commands
 from api.edge.fault import presentable, wrapped
 from api.limits import Gate, without_suggestion
@@ -27,63 +26,37 @@ from api.plan.planner import Planner
 from api.refusal import as_error
 from api.schema import build
 from api.settings import Environment
+from api.watch.account import Road, account
 from domain.kernel import Refused
-from migrations.runner import check
-from migrations.script import MigrationError
-from projections.tracking import lag
-from projections.views import VIEWS
 
 GRAPHQL_RESPONSE = "application/graphql-response+json"
-
-_log: structlog.stdlib.BoundLogger = structlog.get_logger("anjuan.edge")
+DOCUMENT = "request.document"
+"""What the log calls a mistake in a document that GraphQL itself found."""
 
 
 class Edge:
     """What the routes share."""
 
-    def __init__(self, reach: Reach, clock: Callable[[], datetime]) -> None:
+    def __init__(self, reach: Reach, clock: Callable[[], datetime], admission: Admission) -> None:
         self._reach = reach
+        self._admission = admission
         self._clock = clock
         self._settings = reach.settings
         self._develops = reach.settings.environment == Environment.DEVELOPMENT
         self.planner = Planner() if reach.settings.plan else None
         self._schema = build(reach.settings, self.planner)
         self._gate = Gate(self._schema._schema, reach.settings)
-        self._doorkeeper = Doorkeeper(reach.house, reach.pool)
-
-    async def livez(self) -> Response:
-        """The process runs."""
-        return _json({"live": True})
-
-    async def readyz(self) -> Response:
-        """The database answers, has this version's schema, and how far the views are behind at most; 503 if not."""
-        try:
-            said = await in_thread(self._readiness)
-        except Exception as problem:
-            _log.warning("not ready", error=type(problem).__name__)
-            said = {"ready": False, "database": "away"}
-        return _json(said, status=200 if said["ready"] else 503)
-
-    def _readiness(self) -> dict[str, Any]:
-        try:
-            check(self._reach.house.conninfo)
-        except MigrationError:
-            return {"ready": False, "database": "here", "schema": "other than this version's; run `anjuan migrate`"}
-        worst: dict[str, dict[str, Any]] = {}
-        for one in lag(self._reach.house, list(VIEWS.values())):
-            known = worst.setdefault(one.view, {"behind": 0, "parked": 0, "followed": one.alive})
-            known["behind"] = max(known["behind"], one.behind)
-            known["parked"] += one.parked
-        return {"ready": True, "database": "here", "schema": "this version's", "views": worst}
+        self.doorkeeper = Doorkeeper(reach.house, reach.pool)
 
     async def graphql(self, request: Request) -> Response:
         """One GraphQL request: POST, or GET for a question."""
-        correlation = uuid4().hex
+        correlation = account().correlation
         modern = GRAPHQL_RESPONSE in request.headers.get("accept", "")
         try:
             if self._wants_page(request):
                 return Response(get_graphql_ide_html(graphql_ide="graphiql"), media_type="text/html")
-            principal = await self._doorkeeper.principal(request.headers.get("authorization"))
+            principal = await self.doorkeeper.principal(request.headers.get("authorization"))
+            account().institution, account().staff = principal.institution, principal.staff_id
             asked = await asked_by(request, self._settings.body_bytes_max)
             said = await self._answer(request.method, asked, principal, correlation)
         except Unauthenticated as problem:
@@ -93,6 +66,7 @@ class Edge:
             return self._unacceptable(refused, correlation)
         except Exception as problem:
             error = presentable(wrapped(problem), correlation, at_length=self._develops)
+            account().refused(error["extensions"]["code"])
             status = 500 if error["extensions"]["code"] == "internal" else 503
             return _json({"errors": [error]}, status, correlation)
         status = 400 if modern and "data" not in said else 200
@@ -113,11 +87,19 @@ class Edge:
         except OverBudget as refused:
             raise Unacceptable(429, refused.code, refused.sentence, Retry_After=str(refused.seconds)) from None
         except Refused as refused:
+            account().refused(refused.code)
             return {"errors": [as_error(refused).formatted]}
         context = Context(self._reach, principal, self._clock(), correlation)
         allowed = {Kind.QUERY} if method == "GET" else {Kind.QUERY, Kind.MUTATION}
         # commands are never cut short: what was sent to the database must be known
-        limit = None if commands(asked, self._settings.tokens_max) else self._settings.request_seconds
+        command = commands(asked, self._settings.tokens_max)
+        account().asks(asked.operation_name, command=command)
+        if not command:
+            try:
+                await self._admission.known_to_ask()
+            except Busy as busy:
+                raise Unacceptable(503, busy.code, busy.sentence, Retry_After=str(busy.seconds)) from None
+        limit = None if command else self._settings.request_seconds
         try:
             async with asyncio.timeout(limit):
                 result = await self._schema.execute(
@@ -135,13 +117,18 @@ class Edge:
             raise Unacceptable(
                 504, "request.timeout", "The question took too long; ask for less, page by page."
             ) from None
+        if not command and account().road is None:
+            account().road = Road.RESOLVED
         errors = [presentable(error, correlation, at_length=self._develops) for error in result.errors or ()]
         if not self._gate.explores(principal):
             errors = [{**error, "message": without_suggestion(error["message"])} for error in errors]
+        if errors:
+            account().refused(errors[0].get("extensions", {}).get("code", DOCUMENT))
         ran = result.data is not None or any(error.path for error in result.errors or ())
         return ({"errors": errors} if errors else {}) | ({"data": result.data} if ran else {})
 
     def _unacceptable(self, refused: Unacceptable, correlation: str) -> Response:
+        account().refused(refused.code)
         extensions = {"code": refused.code, "sentenceZh": SENTENCES[refused.code]}
         said = {"errors": [{"message": str(refused), "extensions": extensions}]}
         return _json(said, refused.status, correlation, headers=refused.headers)

@@ -34,6 +34,7 @@ from strawberry.types.arguments import convert_arguments
 from api.context import Context
 from api.plan.read import Chosen, Declined, Operation, Reader, Root
 from api.plan.sql import Ask, Part, statement
+from api.watch.account import Road, account
 from domain.kernel import Refused
 from projections.page import Slice
 
@@ -91,13 +92,16 @@ class Planner:
             result = await self._answer(asked)
         except (Declined, Refused, GraphQLError):
             self.tally.declined += 1
+            account().road = Road.DECLINED
             return None
         except Exception as problem:
             # resolving says what is wrong, if anything is
             _log.warning("not planned", error=type(problem).__name__)
             self.tally.failed += 1
+            account().road = Road.DECLINED
             return None
         self.tally.planned += 1
+        account().road = Road.PLANNED
         return result
 
     async def _answer(self, asked: ExecutionContext) -> ExecutionResult:

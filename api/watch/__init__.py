@@ -1,0 +1,1 @@
+"""Watching requests: what each was about, one line of log, metrics, health."""
