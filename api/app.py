@@ -13,10 +13,13 @@ from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime
 
 from fastapi import FastAPI
+from starlette.exceptions import HTTPException
 
 from api.context import Reach, query_pool
 from api.edge.admission import Admission, Admitting
 from api.edge.edge import Edge
+from api.edge.said import not_served, root
+from api.edge.shell import Shell
 from api.settings import Settings
 from api.watch.gauges import Gauges
 from api.watch.health import Health
@@ -58,6 +61,8 @@ def create_app(
 
     app = FastAPI(title="Anjuan", openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.planner = edge.planner
+    app.add_exception_handler(HTTPException, not_served)
+    app.add_api_route("/", root, methods=["GET"])
     app.add_api_route("/graphql", edge.graphql, methods=["GET", "POST"])
     app.add_api_route("/livez", lookout.livez, methods=["GET"])
     app.add_api_route("/readyz", lookout.readyz, methods=["GET"])
@@ -65,5 +70,6 @@ def create_app(
     app.state.health, app.state.meters, app.state.admission = health, meters, admission
     # the last is the outermost
     app.add_middleware(Admitting, admission=admission)
+    app.add_middleware(Shell, settings=settings)
     app.add_middleware(Watch, meters=meters)
     return app

@@ -11,6 +11,7 @@ from structlog.types import Processor
 from api.settings import Environment
 
 SHARED: tuple[Processor, ...] = (
+    structlog.contextvars.merge_contextvars,  # the ids of the request
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True),

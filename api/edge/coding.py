@@ -1,8 +1,8 @@
 """Content coding: which coding a client accepts, answers compressed, requests unpacked within their limit.
 
 Only gzip: every client has it, and Python's own zlib does it without a dependency. Level 1, by measurement: an answer
-of 139 KB full of random ids becomes 49 KB in 1.0 ms; level 6 makes 43 KB in 2.5 ms, level 9 42 KB in 5.4 ms. The planned
-road spends 1.4 ms on such an answer, so a higher level would cost more than the answer does.
+of 139 KB full of random ids becomes 49 KB in 1.0 ms; level 6 makes 43 KB in 2.5 ms, level 9 42 KB in 5.4 ms. The
+planned road spends 1.4 ms on such an answer, so a higher level would cost more than the answer does.
 
 Compressing is no oracle here (BREACH): for that, an attacker's text and a secret must share an answer that the attacker
 can make somebody else's browser ask for. The credential is a header that no other site can make a browser send, and no

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-import orjson
 from fastapi import Request, Response
 from strawberry.http.ides import get_graphql_ide_html
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
@@ -15,12 +14,13 @@ from strawberry.types.graphql import OperationType as Kind
 
 from api.access.doorkeeper import Doorkeeper, Unauthenticated
 from api.access.roles import Principal
-from api.chinese import SENTENCES
 from api.context import Context, Reach
 from api.cost import OverBudget
 from api.edge.admission import Admission, Busy
 from api.edge.asked import Asked, Unacceptable, asked_by, commands
+from api.edge.documents import Documents, trusted
 from api.edge.fault import presentable, wrapped
+from api.edge.said import JSON, refused, said
 from api.limits import Gate, without_suggestion
 from api.plan.planner import Planner
 from api.refusal import as_error
@@ -46,6 +46,8 @@ class Edge:
         self.planner = Planner() if reach.settings.plan else None
         self._schema = build(reach.settings, self.planner)
         self._gate = Gate(self._schema._schema, reach.settings)
+        manifest = reach.settings.documents
+        self.documents = Documents() if manifest is None else trusted(manifest, self._schema._schema, self._gate)
         self.doorkeeper = Doorkeeper(reach.house, reach.pool)
 
     async def graphql(self, request: Request) -> Response:
@@ -57,21 +59,19 @@ class Edge:
                 return Response(get_graphql_ide_html(graphql_ide="graphiql"), media_type="text/html")
             principal = await self.doorkeeper.principal(request.headers.get("authorization"))
             account().institution, account().staff = principal.institution, principal.staff_id
-            asked = await asked_by(request, self._settings.body_bytes_max)
-            said = await self._answer(request.method, asked, principal, correlation)
+            asked = self.documents.chosen(await asked_by(request, self._settings.body_bytes_max), principal)
+            answer = await self._answer(request.method, asked, principal, correlation)
         except Unauthenticated as problem:
-            refused = Unacceptable(401, "access.token", str(problem), WWW_Authenticate='Bearer realm="anjuan"')
-            return self._unacceptable(refused, correlation)
-        except Unacceptable as refused:
-            return self._unacceptable(refused, correlation)
+            challenge = {"WWW-Authenticate": 'Bearer realm="anjuan"'}
+            return refused(401, code="access.token", sentence=str(problem), headers=challenge)
+        except Unacceptable as problem:
+            return refused(problem.status, code=problem.code, sentence=str(problem), headers=problem.headers)
         except Exception as problem:
             error = presentable(wrapped(problem), correlation, at_length=self._develops)
             account().refused(error["extensions"]["code"])
-            status = 500 if error["extensions"]["code"] == "internal" else 503
-            return _json({"errors": [error]}, status, correlation)
-        status = 400 if modern and "data" not in said else 200
-        media_type = GRAPHQL_RESPONSE if modern else "application/json"
-        return _json(said, status, correlation, media_type=media_type)
+            return said({"errors": [error]}, 500 if error["extensions"]["code"] == "internal" else 503)
+        status = 400 if modern and "data" not in answer else 200
+        return said(answer, status, media_type=GRAPHQL_RESPONSE if modern else JSON)
 
     def _wants_page(self, request: Request) -> bool:
         return (
@@ -84,11 +84,11 @@ class Edge:
     async def _answer(self, method: str, asked: Asked, principal: Principal, correlation: str) -> dict[str, Any]:
         try:
             self._gate.admit(asked.query, asked.operation_name, asked.variables, principal)
-        except OverBudget as refused:
-            raise Unacceptable(429, refused.code, refused.sentence, Retry_After=str(refused.seconds)) from None
-        except Refused as refused:
-            account().refused(refused.code)
-            return {"errors": [as_error(refused).formatted]}
+        except OverBudget as over:
+            raise Unacceptable(429, over.code, over.sentence, Retry_After=str(over.seconds)) from None
+        except Refused as problem:
+            account().refused(problem.code)
+            return {"errors": [as_error(problem).formatted]}
         context = Context(self._reach, principal, self._clock(), correlation)
         allowed = {Kind.QUERY} if method == "GET" else {Kind.QUERY, Kind.MUTATION}
         # commands are never cut short: what was sent to the database must be known
@@ -126,26 +126,3 @@ class Edge:
             account().refused(errors[0].get("extensions", {}).get("code", DOCUMENT))
         ran = result.data is not None or any(error.path for error in result.errors or ())
         return ({"errors": errors} if errors else {}) | ({"data": result.data} if ran else {})
-
-    def _unacceptable(self, refused: Unacceptable, correlation: str) -> Response:
-        account().refused(refused.code)
-        extensions = {"code": refused.code, "sentenceZh": SENTENCES[refused.code]}
-        said = {"errors": [{"message": str(refused), "extensions": extensions}]}
-        return _json(said, refused.status, correlation, headers=refused.headers)
-
-
-def _json(
-    said: Any,
-    status: int = 200,
-    correlation: str | None = None,
-    *,
-    media_type: str = "application/json",
-    headers: dict[str, str] | None = None,
-) -> Response:
-    marked = {"X-Correlation-Id": correlation} if correlation is not None else {}
-    return Response(
-        orjson.dumps(said),
-        status_code=status,
-        media_type=f"{media_type}; charset=utf-8",
-        headers={**(headers or {}), **marked, "Cache-Control": "no-store"},
-    )
