@@ -162,6 +162,7 @@ DEFAULT_VALUES: tuple[PolicyValue, ...] = (
     _value("complaint.feedback.simple", 5, Unit.WORKING_DAY, "B2"),
     _value("complaint.feedback.complex", 5, Unit.WORKING_DAY, "B2"),
     _value("complaint.feedback.cross_department", 10, Unit.WORKING_DAY, "B2"),
+    _value("complaint.glass", 60, Unit.MINUTE, "B24", "no source names a time: an hour to look into one case"),
     _value("refund.bank_settlement", 7, Unit.WORKING_DAY, "CC-69"),
     PolicyValue(
         key="complaint.close.copy_to",

@@ -8,7 +8,6 @@ from typing import Annotated
 
 from domain.credential import (
     CredentialEvent,
-    Holder,
     IdentityLinked,
     IdentityUnlinked,
     PasswordSet,
@@ -16,6 +15,7 @@ from domain.credential import (
     TokenRevoked,
     keep,
 )
+from domain.glass import GlassBroken, GlassMended, Looker, look
 from domain.kernel import Event, Fold, Refused, Role, StaffId, Stamp, SubjectId, named, text
 from domain.personal import Personal
 
@@ -48,11 +48,11 @@ class StaffLeft(Event, topic="staff.left"):
     reason: str = ""
 
 
-StaffEvent = StaffEnrolled | RolesAssigned | StaffLeft | CredentialEvent
+StaffEvent = StaffEnrolled | RolesAssigned | StaffLeft | CredentialEvent | GlassBroken | GlassMended
 
 
 @dataclass(frozen=True, kw_only=True)
-class Staff(Holder):
+class Staff(Looker):
     """One staff member as decisions need them."""
 
     name: str
@@ -137,6 +137,8 @@ def evolve(staff: Staff | None, event: StaffEvent) -> Staff:
             return replace(staff, roles=frozenset(event.roles))
         case StaffLeft():
             return replace(staff, left=True)
+        case GlassBroken() | GlassMended():
+            return look(staff, event)
         case _:
             return keep(staff, event)
 
@@ -153,5 +155,7 @@ STAFF = Fold(
         PasswordSet,
         IdentityLinked,
         IdentityUnlinked,
+        GlassBroken,
+        GlassMended,
     ),
 )

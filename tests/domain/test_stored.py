@@ -15,6 +15,7 @@ import pytest
 
 import domain.complaint
 import domain.credential
+import domain.glass
 import domain.institution
 import domain.policy
 import domain.series
@@ -27,7 +28,15 @@ STORED = Path(__file__).with_name("stored.json")
 AT = datetime(2026, 3, 2, 1, tzinfo=UTC)
 OURS = {
     topic
-    for module in (domain.complaint, domain.credential, domain.institution, domain.policy, domain.series, domain.staff)
+    for module in (
+        domain.complaint,
+        domain.credential,
+        domain.glass,
+        domain.institution,
+        domain.policy,
+        domain.series,
+        domain.staff,
+    )
     for topic, event in TOPICS.items()
     if event.__module__.startswith(module.__name__)
 }
@@ -76,7 +85,7 @@ def test_a_stored_body_loads_and_is_stored_again_unchanged(topic: str) -> None:
 def examples() -> Iterator[Event]:
     """One event of every topic, as the decisions make them."""
     from tests.domain import test_complaint_custody as custody
-    from tests.domain import test_credential, test_institution, test_policy, test_staff
+    from tests.domain import test_credential, test_glass, test_institution, test_policy, test_staff
     from tests.domain import test_walks as walks
     from tests.domain.given import BOSS, stamp
 
@@ -91,6 +100,7 @@ def examples() -> Iterator[Event]:
     zhao = test_staff.zhao()
     yield from filter(None, [zhao.leave(stamp(BOSS), "退休"), zhao.assign_roles(stamp(BOSS), ["cs_director"])])  # pyright: ignore[reportArgumentType]
     yield from test_credential.examples()
+    yield from test_glass.examples()
     yield domain.series.issue(None, stamp(), institution="BJ", series="complaint", period="2026-03")
 
 
