@@ -7,6 +7,12 @@ from __future__ import annotations
 
 SENTENCES: dict[str, str] = {
     "access.role": "您的岗位无权进行此项操作，请由有权限的岗位办理。",
+    "access.identity_unknown": "登录有效，但尚未与本系统的人员关联，请联系管理员。",
+    "access.left": "该令牌所属人员已不能在此操作。",
+    "access.scope": "该令牌的用途不包括此项操作，请使用相应用途的令牌。",
+    "access.throttled": "来自您地址的无效令牌过多，请稍后再试。",
+    "access.token_expired": "令牌已过期，请重新登录或联系管理员。",
+    "access.token_revoked": "令牌已被撤销，请重新登录或联系管理员。",
     "access.token": "请使用有效的访问令牌；如已失效，请联系管理员。",
     "command.reused": "该指令编号已用于其他操作，请使用新的指令编号。",
     "complaint.accepted": "该投诉已受理，不能重复受理。",

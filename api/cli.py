@@ -25,6 +25,7 @@ from api.exchange.mapping import MappingProblem
 from api.exchange.rows import FileProblem
 from api.logs import configure
 from api.premises import (
+    converted,
     first_tokens,
     institutions,
     new_token,
@@ -166,6 +167,8 @@ def migrate_(
             return
         applied = migrate(where.owner)
         _told(applied)
+        if told := converted(where):
+            out.print(f"{told} tokens of an earlier version are in their holders' histories now.")
         out.print("The schema is up to date.")
 
 

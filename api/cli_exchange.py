@@ -14,8 +14,9 @@ from api.exchange.history import replay_all
 from api.exchange.importer import ImportReport, import_complaints
 from api.exchange.mapping import mapping_named
 from api.exchange.totals import Totals, check_totals
-from api.premises import FOUNDER, opened
+from api.premises import opened
 from api.terminal import Institution, at_work, bar, in_house, only, out, stoppable
+from domain.staff import FOUNDER
 from migrations.runner import check
 from projections.runner import catch_up
 from projections.views import VIEWS

@@ -20,12 +20,13 @@ import strawberry
 import structlog
 from strawberry.types.field import StrawberryField
 
-from api.access.roles import Principal, must_be_allowed
+from api.access.roles import Principal, must_be_allowed, must_be_in_scope
 from api.chinese import FIELDS
 from api.context import Context, Info, Reach, in_thread
 from api.refusal import refusal, refused_by_store
 from api.row import shown
 from api.watch.account import Carried, account
+from domain.credential import Scope
 from domain.kernel import Event, Fold, Refused, Role, Stamp, State, replay
 from domain.policy import POLICIES, ComplaintPolicy, complaint_policy, policy_id
 from domain.staff import STAFF, Staff
@@ -190,6 +191,7 @@ async def carry_out(
     said = {"command": command.name, "institution": context.institution, "staff": str(context.principal.staff_id)}
     log = _log.bind(**said, command_id=str(command_id), stream=str(id), correlation=context.correlation)
     try:
+        must_be_in_scope(context.principal, Scope.DECIDE)
         must_be_allowed(context.principal, command.allowed, command.name)
         receipt: Receipt = await in_thread(lambda: _act(context, command, command_id, id, arguments))
     except Refused as refused:

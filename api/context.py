@@ -16,8 +16,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool
 from strawberry.dataloader import DataLoader
 
-from api.access.roles import QUERIES, Principal, must_be_allowed
+from api.access.roles import QUERIES, Principal, must_be_allowed, must_be_in_scope
 from api.settings import Settings
+from domain.credential import Scope
 from domain.institution import INSTITUTION, Institution, institution_id
 from domain.kernel import Refused
 from domain.store.casebook import Casebook, House
@@ -67,7 +68,8 @@ class Context:
         return self.reach.house.casebook(self.institution)
 
     def may_ask(self, question: str) -> None:
-        """Refuse with `access.role` unless the principal's posts may ask this."""
+        """Refuse unless the principal's token is for questions, and their posts may ask this."""
+        must_be_in_scope(self.principal, Scope.ASK)
         must_be_allowed(self.principal, QUERIES.get(question, frozenset()), question)
 
     async def consistent(self, views: Sequence[View[Any]], position: int | None) -> None:

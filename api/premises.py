@@ -5,24 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from uuid import UUID, uuid4
+from datetime import timedelta
+from uuid import UUID
 
 import psycopg
 
-from api.access.token import issue_token, tokens
+from api.access.token import at_the_machine, convert_tokens, issue_token, tokens
 from api.embedded import Embedded
 from api.settings import Settings
 from domain.institution import INSTITUTION, Institution, institution_id, open_institution
-from domain.kernel import Event, Refused, Role, Stamp, named
+from domain.kernel import Event, Refused, Role, named
 from domain.staff import STAFF, Staff, enrol
 from domain.store.casebook import Casebook, House
 from domain.store.keys import master_key
 from migrations.runner import Migration, migrate
 
 Told = Callable[[str], None]
-FOUNDER = named("founder")
-"""Who acts while an institution has nobody yet: the person at the machine."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,22 @@ def opened(where: Premises, *, migrating: Callable[[list[Migration]], None] | No
     if where.settings.database_url is not None:
         psycopg.connect(house.conninfo).close()  # says at once why it cannot be reached; the pool would only wait
     with house:
+        if migrating is not None:
+            convert_tokens(house)
         yield house
+
+
+def converted(where: Premises) -> int:
+    """Tell the tokens an earlier version made to their holders' histories; how many there were."""
+    with psycopg.connect(where.owner) as connection:
+        old = connection.execute(
+            "SELECT EXISTS (SELECT FROM anjuan.api_token WHERE label IS NOT NULL AND revoked_at IS NULL"
+            " AND expires_at > clock_timestamp())"
+        ).fetchone()
+    if old is None or not old[0]:
+        return 0
+    with opened(where) as house:
+        return convert_tokens(house)
 
 
 def institutions(house: House) -> list[str]:
@@ -77,7 +90,7 @@ def open_here(
 ) -> tuple[Casebook, bool]:
     """Open an institution with one person for every post; whether that was news. Raises Refused."""
     casebook = house.casebook(code)
-    said = _founder()
+    said = at_the_machine()
 
     def decide(known: Institution | None) -> Event | None:
         return open_institution(
@@ -121,14 +134,10 @@ def _token(house: House, settings: Settings, code: str, person: Staff) -> str:
 
 
 def _enrol(casebook: Casebook, role: Role, number: str) -> None:
-    said = _founder()
+    said = at_the_machine()
     id = named(casebook.institution, "staff", number)
 
     def decide(known: Staff | None) -> Event | None:
         return enrol(known, said, id=id, name=f"本地用户 {role}", number=number, roles=[role], department="本地")
 
     casebook.act(STAFF, id, decide, command_id=said.command_id)
-
-
-def _founder() -> Stamp:
-    return Stamp(by=FOUNDER, at=datetime.now(UTC), command_id=uuid4(), roles=frozenset({Role.ADMIN}))

@@ -5,13 +5,27 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Self, cast
+from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+SIGNATURES = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"})
+"""Algorithms by which an issuer may sign (RFC 7518, 8037): all by a private key, none by a shared secret."""
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
+
+
+def safe_address(address: str) -> bool:
+    """Whether what is fetched from there cannot be changed on the way: https, or this machine itself."""
+    try:
+        parts = urlsplit(address)
+        here = parts.hostname in ("127.0.0.1", "::1", "localhost")
+        return (parts.scheme == "https" and bool(parts.hostname)) or (parts.scheme == "http" and here)
+    except ValueError:
+        return False
 
 
 class Environment(StrEnum):
@@ -43,6 +57,25 @@ class Settings(BaseSettings):
 
     token_days: int = Field(default=90, ge=1, description="how long a new bearer token is valid")
     token_days_max: int = Field(default=366, ge=1, description="longest validity that may be asked for")
+    session_hours: int = Field(default=12, ge=1, le=168, description="how long whoever signed in stays signed in")
+    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
+        default=(),
+        description="networks of proxies whose X-Forwarded-For is believed, with commas between: 10.0.0.0/8, ::1",
+    )
+    unknown_tokens_max: int = Field(
+        default=30, ge=1, description="unknown tokens an address may send before it must wait; one is forgiven in 2 s"
+    )
+    oidc_issuer: str | None = Field(
+        default=None, description="OpenID issuer whose tokens are accepted, as its tokens say it; https"
+    )
+    oidc_audience: str | None = Field(default=None, description="what the issuer's tokens for this system say as `aud`")
+    oidc_claim: str = Field(default="sub", min_length=1, description="the claim that says who it is at the issuer")
+    oidc_algorithms: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("RS256", "ES256", "EdDSA"), description="signatures accepted of the issuer, with commas between"
+    )
+    oidc_leeway_seconds: int = Field(default=30, ge=0, le=300, description="how far the issuer's clock may be off")
+    oidc_keys_seconds: int = Field(default=600, ge=10, description="how old the issuer's keys may be before a refresh")
+    oidc_refetch_seconds: int = Field(default=30, ge=1, description="least time between fetches of the issuer's keys")
 
     connections_max: int = Field(
         default=10, ge=1, description="most database connections for queries, and as many for commands"
@@ -95,6 +128,28 @@ class Settings(BaseSettings):
         default=frozenset(),
         description="origins whose pages may ask here (CORS), with commas between: https://desk.example.org",
     )
+    @field_validator("trusted_proxies", "oidc_algorithms", mode="before")
+    @classmethod
+    def _with_commas(cls, said: object) -> object:
+        return [word.strip() for word in said.split(",") if word.strip()] if isinstance(said, str) else said
+
+    @field_validator("oidc_algorithms")
+    @classmethod
+    def _of_two_keys(cls, said: tuple[str, ...]) -> tuple[str, ...]:
+        """Signatures by a private key only: with `none` or a shared secret anybody could sign."""
+        if not said or not set(said) <= SIGNATURES:
+            raise ValueError(f"name some of {', '.join(sorted(SIGNATURES))}")
+        return said
+
+    @model_validator(mode="after")
+    def _issuer_is_whole(self) -> Self:
+        """An issuer without an audience would let in every program of its users; keys come by https."""
+        if (self.oidc_issuer is None) != (self.oidc_audience is None):
+            raise ValueError("set oidc_issuer and oidc_audience, or neither")
+        if self.oidc_issuer is not None and not safe_address(self.oidc_issuer):
+            raise ValueError("oidc_issuer is an https address, or http on this machine")
+        return self
+
     @field_validator("origins", mode="before")
     @classmethod
     def _listed(cls, said: object) -> object:

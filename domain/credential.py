@@ -116,6 +116,7 @@ class Holder(State):
         scopes: Iterable[Scope],
         valid_for: timedelta,
         valid_max: timedelta = timedelta.max,
+        tokens_max: int = TOKENS_MAX,
     ) -> TokenIssued:
         """Give the person a token for a program of theirs: they themselves, or an administrator."""
         self._must_be_theirs(stamp)
@@ -125,8 +126,8 @@ class Holder(State):
         if not timedelta() < valid_for <= valid_max:
             most = f"to {valid_max.days}" if valid_max < timedelta.max else "or more"
             raise Refused("token.validity", f"Say for how many days the token is valid, 1 {most}.", field="days")
-        if len([t for t in self.valid_tokens(stamp.at) if not t.session]) >= TOKENS_MAX:
-            sentence = f"This person has {TOKENS_MAX} tokens already; revoke those that are no longer used."
+        if len([t for t in self.valid_tokens(stamp.at) if not t.session]) >= tokens_max:
+            sentence = f"This person has {tokens_max} tokens already; revoke those that are no longer used."
             raise Refused("token.too_many", sentence, field="id")
         return TokenIssued(
             **self.next(stamp),

@@ -1,71 +1,217 @@
-"""Who may come in: a bearer token stands for a staff member, whose own history gives their posts now."""
+"""Who may come in: a bearer token stands for a staff member, whose own history says what the token and they may do."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
 from uuid import UUID
 
 import anyio.to_thread
 from psycopg_pool import AsyncConnectionPool
 
 from api.access.roles import Principal
-from api.access.token import TOKEN_MARK, digest
+from api.access.throttle import Slowed, Strangers
+from api.access.token import TOKEN_MARK, digest, token_id
+from api.settings import Environment, Settings
 from domain.credential import Scope
-from domain.kernel import Role
 from domain.staff import STAFF, Staff
 from domain.store.casebook import House
 
 REMEMBERED_MAX = 10_000
 
+CHALLENGE = 'Bearer realm="anjuan"'
+
 
 class Unauthenticated(Exception):
     """No token, or one that does not open anything. The sentence is for the person who asked."""
 
+    def __init__(self, sentence: str, code: str = "access.token", status: int = 401, **headers: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+        self.status = status
+        challenge = {"WWW_Authenticate": f'{CHALLENGE}, error="invalid_token"'} if status == 401 else {}
+        self.headers = {name.replace("_", "-"): value for name, value in {**challenge, **headers}.items()}
 
-_FIND = """
-    SELECT token.institution, token.staff_id, token.revoked_at IS NULL, token.expires_at > clock_timestamp(),
+
+@dataclass(frozen=True)
+class Known:
+    """Whom an issuer's token is about."""
+
+    issuer: str
+    subject: str
+    token_id: str
+
+
+class Issuer(Protocol):
+    """Whoever else's tokens are accepted here."""
+
+    async def verified(self, token: str) -> Known:
+        """Whom the token is about; raises Unauthenticated."""
+        ...
+
+
+FIND = """
+    SELECT token.institution, token.staff_id, token.label IS NULL, token.expires_at, clock_timestamp(),
            (SELECT max(originator_version) FROM event
              WHERE institution = token.institution AND originator_id = token.staff_id)
     FROM api_token AS token
     WHERE token_sha256 = %s
 """
+"""Of a token's SHA-256: whose history to ask, the present, and which version of that history is the last."""
+
+_FIND_IDENTITY = """
+    SELECT link.institution, link.staff_id, true, NULL, clock_timestamp(),
+           (SELECT max(originator_version) FROM event
+             WHERE institution = link.institution AND originator_id = link.staff_id)
+    FROM identity_link AS link
+    WHERE identity_sha256 = %s
+"""
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """Whom a token let in before, by which version of their history and until when it holds."""
+
+    sha256: bytes
+    principal: Principal
+    version: int
+    expires_at: datetime
+
+    def still(self, row: tuple[Any, ...] | None) -> bool:
+        """Whether a row of `FIND`, asked with `sha256`, says that all of this still holds."""
+        if row is None:
+            return False
+        institution, staff_id, _, _, now, version = row
+        same = (institution, staff_id, version) == (self.principal.institution, self.principal.staff_id, self.version)
+        return same and now < self.expires_at
 
 
 class Doorkeeper:
-    """Tells from a request's Authorization header who asks. Posts are kept per version of the person, so are exact."""
+    """Tells from a request's Authorization header who asks. People are kept per version, so what is known is exact."""
 
-    def __init__(self, house: House, pool: AsyncConnectionPool[Any]) -> None:
+    def __init__(
+        self,
+        house: House,
+        pool: AsyncConnectionPool[Any],
+        settings: Settings,
+        issuer: Issuer | None = None,
+    ) -> None:
         self._house = house
         self._pool = pool
-        self._remembered: dict[tuple[str, UUID, int], frozenset[Role]] = {}
+        self._issuer = issuer
+        self._persons_scopes = persons_scopes(settings)
+        self._strangers = Strangers(settings.unknown_tokens_max)
+        self._people: OrderedDict[tuple[str, UUID, int], Staff | None] = OrderedDict()
+        self._remembered: OrderedDict[bytes, Remembered] = OrderedDict()
 
-    async def principal(self, authorization: str | None) -> Principal:
-        """Who holds this token; raises Unauthenticated."""
-        scheme, _, token = (authorization or "").partition(" ")
-        token = token.strip()
-        if not token:
-            raise Unauthenticated("Send a token: Authorization: Bearer anjuan_….")
-        if scheme.lower() != "bearer" or not token.startswith(TOKEN_MARK) or len(token) > 200 or not token.isascii():
-            raise Unauthenticated("Only bearer tokens issued here are accepted: Authorization: Bearer anjuan_….")
+    async def principal(self, authorization: str | None, address: str = "") -> Principal:
+        """Who holds this token, sent from this address; raises Unauthenticated."""
+        token = _bearer(authorization)
+        ours = token.startswith(TOKEN_MARK) and len(token) <= 200
+        theirs = not ours and self._issuer is not None and token.count(".") == 2
+        sha256 = digest(token)
+        known = self._remembered.get(sha256)
+        if known is None:  # one that has opened something is looked up whoever else asks from there
+            self._not_too_often(address)
+        try:
+            if theirs:
+                assert self._issuer is not None
+                return await self._of_issuer(await self._issuer.verified(token))
+            if not ours:
+                raise Unauthenticated("Only bearer tokens issued here are accepted: Authorization: Bearer anjuan_….")
+            return await self._of_ours(sha256)
+        except Unauthenticated as problem:
+            if known is None and problem.code == "access.token":
+                self._strangers.failed(address)
+            raise
+
+    def remembered(self, authorization: str | None) -> Remembered | None:
+        """Whom this token of ours let in the last time; to be held against a row of `FIND` before it is believed."""
+        _, _, token = (authorization or "").partition(" ")
+        return self._remembered.get(digest(token.strip())) if token.isascii() else None
+
+    def _not_too_often(self, address: str) -> None:
+        try:
+            self._strangers.may_try(address)
+        except Slowed as slowed:
+            sentence = f"Too many tokens from your address opened nothing; try again in {slowed.seconds} seconds."
+            raise Unauthenticated(sentence, "access.throttled", 429, Retry_After=str(slowed.seconds)) from None
+
+    async def _of_ours(self, sha256: bytes) -> Principal:
+        self._remembered.pop(sha256, None)
+        row = await self._found(FIND, sha256)
+        if row is None:
+            raise Unauthenticated("This token is not known; sign in, or ask the administrator for a new one.")
+        _, staff_id, converted, expires_at, now, version = row
+        staff = await self._person(row)
+        id = token_id(sha256)
+        token = staff.tokens.get(id)
+        if not converted:
+            raise Unauthenticated("An earlier version made this token; the administrator runs `anjuan migrate`.")
+        if expires_at <= now:
+            sentence = "This token has expired; sign in again, or ask the administrator for a new one."
+            raise Unauthenticated(sentence, "access.token_expired")
+        if token is None or token.sha256 != sha256.hex():
+            raise Unauthenticated("This token is not known; sign in, or ask the administrator for a new one.")
+        if not token.valid(now):
+            sentence = "This token was revoked; sign in again, or ask the administrator for a new one."
+            raise Unauthenticated(sentence, "access.token_revoked")
+        principal = Principal(row[0], staff_id, staff.may_act(), token.scopes, id)
+        _put(self._remembered, sha256, Remembered(sha256, principal, version, token.expires_at))
+        return principal
+
+    async def _of_issuer(self, known: Known) -> Principal:
+        row = await self._found(_FIND_IDENTITY, identity_sha256(known.issuer, known.subject))
+        staff = None if row is None else await self._person(row)
+        if row is None or staff is None or (known.issuer, known.subject) not in staff.identities:
+            sentence = "Your sign-in is valid, but nobody here is linked to it; ask the administrator to link you."
+            raise Unauthenticated(sentence, "access.identity_unknown")
+        return Principal(row[0], row[1], staff.may_act(), self._persons_scopes, known.token_id)
+
+    async def _found(self, statement: Any, key: bytes) -> tuple[Any, ...] | None:
         async with self._pool.connection() as connection:
-            found = await (await connection.execute(_FIND, (digest(token),), prepare=True)).fetchone()
-        if found is None:
-            raise Unauthenticated("This token is not known; ask the administrator for a new one.")
-        institution, staff_id, stands, lives, version = found
-        if not stands:
-            raise Unauthenticated("This token was revoked; ask the administrator for a new one.")
-        if not lives:
-            raise Unauthenticated("This token has expired; ask the administrator for a new one.")
-        roles = self._remembered.get((institution, staff_id, version))
-        if roles is None:
-            roles = await anyio.to_thread.run_sync(self._read, institution, staff_id)
-        return Principal(institution, staff_id, roles, frozenset(Scope), digest(token).hex()[:12])
+            return await (await connection.execute(statement, (key,), prepare=True)).fetchone()
 
-    def _read(self, institution: str, staff_id: UUID) -> frozenset[Role]:
-        staff: Staff | None = self._house.casebook(institution).read(STAFF, staff_id)
+    async def _person(self, row: tuple[Any, ...]) -> Staff:
+        """The person as of this row's version or later; refused when they may not act."""
+        institution, staff_id, _, _, _, version = row
+        staff = self._people.get((institution, staff_id, version or 0))
+        if staff is None:
+            staff = await anyio.to_thread.run_sync(self._house.casebook(institution).read, STAFF, staff_id)
+            if staff is not None:
+                _put(self._people, (institution, staff_id, staff.version), staff)
         if staff is None or not staff.may_act():
-            raise Unauthenticated("The person this token stands for may not act here any more.")
-        if len(self._remembered) >= REMEMBERED_MAX:
-            self._remembered.clear()
-        self._remembered[institution, staff_id, staff.version] = staff.may_act()
-        return staff.may_act()
+            sentence = "The person this token stands for may not act here any more."
+            raise Unauthenticated(sentence, "access.left")
+        return staff
+
+
+def persons_scopes(settings: Settings) -> frozenset[Scope]:
+    """What people who signed in themselves may do; documents of their own belong to development and to programs."""
+    develops = settings.environment == Environment.DEVELOPMENT
+    return frozenset(Scope) if develops else frozenset({Scope.ASK, Scope.DECIDE})
+
+
+def identity_sha256(issuer: str, subject: str) -> bytes:
+    """What is stored in the place of an identity."""
+    return digest(f"{issuer}\0{subject}")
+
+
+def _bearer(authorization: str | None) -> str:
+    scheme, _, token = (authorization or "").partition(" ")
+    token = token.strip()
+    if not token:
+        # RFC 6750, section 3.1: whoever sent nothing is told no error
+        raise Unauthenticated("Send a token: Authorization: Bearer anjuan_….", WWW_Authenticate=CHALLENGE)
+    if scheme.lower() != "bearer" or not token.isascii():
+        raise Unauthenticated("Only bearer tokens issued here are accepted: Authorization: Bearer anjuan_….")
+    return token
+
+
+def _put(kept: OrderedDict[Any, Any], key: Any, value: Any) -> None:
+    kept.pop(key, None)
+    kept[key] = value
+    if len(kept) > REMEMBERED_MAX:
+        kept.popitem(last=False)

@@ -52,6 +52,12 @@ class Principal:
     token_id: str
 
 
+def must_be_in_scope(principal: Principal, scope: Scope) -> None:
+    """Refuse with `access.scope` unless the token is for this."""
+    if scope not in principal.scopes:
+        raise Refused("access.scope", f"This token is not for that; use one with the scope {scope}.")
+
+
 def must_be_allowed(principal: Principal, allowed: frozenset[Role], what: str) -> None:
     """Refuse with `access.role` unless one of the person's posts may do this."""
     if not principal.roles & allowed:

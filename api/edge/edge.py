@@ -14,6 +14,7 @@ from strawberry.types.graphql import OperationType as Kind
 
 from api.access.doorkeeper import Doorkeeper, Unauthenticated
 from api.access.roles import Principal
+from api.access.throttle import client_address
 from api.context import Context, Reach
 from api.cost import OverBudget
 from api.edge.admission import Admission, Busy
@@ -48,7 +49,7 @@ class Edge:
         self._gate = Gate(self._schema._schema, reach.settings)
         manifest = reach.settings.documents
         self.documents = Documents() if manifest is None else trusted(manifest, self._schema._schema, self._gate)
-        self.doorkeeper = Doorkeeper(reach.house, reach.pool)
+        self.doorkeeper = Doorkeeper(reach.house, reach.pool, reach.settings)
 
     async def graphql(self, request: Request) -> Response:
         """One GraphQL request: POST, or GET for a question."""
@@ -57,13 +58,13 @@ class Edge:
         try:
             if self._wants_page(request):
                 return Response(get_graphql_ide_html(graphql_ide="graphiql"), media_type="text/html")
-            principal = await self.doorkeeper.principal(request.headers.get("authorization"))
+            address = client_address(request, self._settings.trusted_proxies)
+            principal = await self.doorkeeper.principal(request.headers.get("authorization"), address)
             account().institution, account().staff = principal.institution, principal.staff_id
             asked = self.documents.chosen(await asked_by(request, self._settings.body_bytes_max), principal)
             answer = await self._answer(request.method, asked, principal, correlation)
         except Unauthenticated as problem:
-            challenge = {"WWW-Authenticate": 'Bearer realm="anjuan"'}
-            return refused(401, code="access.token", sentence=str(problem), headers=challenge)
+            return refused(problem.status, code=problem.code, sentence=str(problem), headers=problem.headers)
         except Unacceptable as problem:
             return refused(problem.status, code=problem.code, sentence=str(problem), headers=problem.headers)
         except Exception as problem:

@@ -46,7 +46,7 @@ class Lookout:
             try:
                 principal = await self._doorkeeper.principal(authorization)
             except Unauthenticated as problem:
-                return _refused(401, "access.token", str(problem), {"WWW-Authenticate": 'Bearer realm="anjuan"'})
+                return _refused(problem.status, problem.code, str(problem), problem.headers)
             except (OperationalError, PoolTimeout):
                 return _refused(503, "store.away", "The database cannot be reached for now; use the metrics token.")
             if not principal.roles & OVERSEERS:

@@ -26,7 +26,10 @@ from domain.store.casebook import Casebook, House
 from projections.runner import catch_up
 from projections.views import VIEWS
 
-SETTINGS = Settings(_env_file=None)  # pyright: ignore[reportCallIssue]  an argument of pydantic-settings
+SETTINGS = Settings(
+    _env_file=None,  # pyright: ignore[reportCallIssue]  an argument of pydantic-settings
+    unknown_tokens_max=100_000,  # all tests come from one address
+)
 FOUNDER = named("tests", "founder")
 
 

@@ -245,7 +245,7 @@ def test_another_institutions_staff_cannot_be_named(office: Office, elsewhere: O
     assert (refused["code"], refused["field"]) == ("staff.unknown", "owner")
     refused = agent.refused("complaintReceive", **intake(accused=[stranger]))
     assert (refused["code"], refused["field"]) == ("staff.unknown", "accused")
-    assert office.casebook.head() == 2, "nothing is left behind but the institution and the agent"
+    assert office.casebook.head() == 3, "nothing is left behind but the institution, the agent and their token"
 
 
 def test_the_same_ids_in_two_institutions_are_two_cases(office: Office, elsewhere: Office) -> None:

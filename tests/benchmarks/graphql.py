@@ -92,7 +92,7 @@ class Cost:
 def by_hand(house: House, settings: Settings) -> FastAPI:
     """The endpoint somebody would write: who asks is looked up as ever, one statement, one json_agg."""
     pool: AsyncConnectionPool[AsyncConnection[Any]] = query_pool(settings, house)
-    doorkeeper = Doorkeeper(house, pool)
+    doorkeeper = Doorkeeper(house, pool, settings)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
