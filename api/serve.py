@@ -1,36 +1,91 @@
-"""Serving GraphQL until somebody ends it: one process, requests under way are finished first."""
+"""Serving GraphQL until somebody ends it: one process, requests under way are finished first.
+
+At the first signal the process says on `/readyz` that it ends, for `drain_seconds`; then it takes no more connections
+and finishes what is under way. What is not finished after `grace_seconds` is rolled back and told so. A second signal
+ends it at once, which loses nothing: what was acknowledged is stored.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from types import FrameType
 
+import structlog
 import uvicorn
+from fastapi import FastAPI
 
 from api.app import create_app
+from api.edge.connection import connection_with
 from api.logs import configure
 from api.settings import Settings
 from domain.kernel import Refused
 from domain.store.casebook import House
 
-GRACE_SECONDS = 20
-"""How long requests that are under way may take to end when the server is stopped."""
+LAST_SECONDS = 5
+"""How long requests have, after what they do was rolled back, to say so."""
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("anjuan.serve")
 
 
 class Server(uvicorn.Server):
     """Ends at SIGINT or SIGTERM and says so by returning, so that what stands around it is closed in order."""
 
+    def __init__(self, config: uvicorn.Config, app: FastAPI, settings: Settings, house: House) -> None:
+        super().__init__(config)
+        self._app = app
+        self._settings = settings
+        self._house = house
+        self._draining: asyncio.TimerHandle | None = None
+        self._told = False
+
     @contextmanager
     def capture_signals(self) -> Generator[None]:
         """Listen for the two signals while serving."""
-        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        loop = asyncio.get_running_loop()
+
+        def told(number: int, _: FrameType | None) -> None:
+            if self._told:
+                # no cleaning up: a thread may be in a statement that does not end
+                sys.stderr.write("Ended at once; what was acknowledged is stored.\n")
+                sys.stderr.flush()
+                os._exit(128 + number)
+            self._told = True
+            loop.call_soon_threadsafe(self._drain)
+
+        before = {number: signal.signal(number, told) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def _drain(self) -> None:
+        self._app.state.health.draining = True
+        seconds = self._settings.drain_seconds
+        _log.info("ending", drain_seconds=seconds, grace_seconds=self._settings.grace_seconds)
+        asyncio.get_running_loop().call_later(seconds, self._end)
+
+    def _end(self) -> None:
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more connections, finish what is under way, roll back what is not finished in time."""
+        late = asyncio.create_task(self._interrupt())
+        try:
+            await super().shutdown(sockets)
+        finally:
+            late.cancel()
+
+    async def _interrupt(self) -> None:
+        await asyncio.sleep(self._settings.grace_seconds)
+        _log.warning("not finished in time", requests=len(self.server_state.tasks))
+        await asyncio.to_thread(self._house.interrupt)
 
 
 def serve(
@@ -39,17 +94,19 @@ def serve(
     """Serve until SIGINT or SIGTERM. `ready` is told the address once it is bound; port 0 is any free one."""
     configure(settings.environment)
     with _bound(settings.host, settings.port if port is None else port) as listener:
+        app = create_app(settings, house, wake=wake)
         config = uvicorn.Config(
-            create_app(settings, house, wake=wake),
+            app,
+            http=connection_with(settings.head_seconds),
             log_config=None,
             log_level="warning",
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=GRACE_SECONDS,
+            timeout_graceful_shutdown=int(settings.grace_seconds) + LAST_SECONDS,
         )
         host, bound = listener.getsockname()[:2]
         ready(f"http://{f'[{host}]' if ':' in host else host}:{bound}/graphql")
-        Server(config).run(sockets=[listener])
+        Server(config, app, settings, house).run(sockets=[listener])
 
 
 @contextmanager

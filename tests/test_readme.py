@@ -21,6 +21,8 @@ README = (ROOT / "README.md").read_text("utf-8")
 COMMANDS = re.findall(r"^\$ (.*)$", README, re.MULTILINE) + re.findall(r"\| `(uv run [^`]*)`", README)
 RUN_BY_CI = {"uv run pytest"}
 SECONDS = 120
+PARTS = ("access", "edge", "plan", "watch")
+"""Folders of api/ whose files the drawing names."""
 
 
 class Newcomer:
@@ -160,7 +162,7 @@ def test_the_house_drawn_is_the_house_on_disk() -> None:
     words = set(re.findall(r"[\w./]+", drawn.group(1)))
     files = {
         path.name
-        for folder in ("domain", "domain/store", "projections", "api", "api/access", "api/edge", "api/plan")
+        for folder in ("domain", "domain/store", "projections", "api", *(f"api/{part}" for part in PARTS))
         for path in (ROOT / folder).glob("*.py")
         if path.name != "__init__.py"
     }

@@ -15,12 +15,14 @@ from datetime import datetime
 from threading import Lock
 from typing import Any, Self, cast, overload
 from uuid import UUID, uuid5
+from weakref import WeakSet
 
 from eventsourcing.application import AggregateNotFoundError, Application, Repository
 from eventsourcing.persistence import EventStore, InfrastructureFactory, OperationalError
 from eventsourcing.utils import Environment, EnvType
 from psycopg import Connection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import TransactionStatus
 from psycopg_pool import ConnectionPool
 
 from domain.kernel import Event, Fold, replay
@@ -79,9 +81,11 @@ class House:
             max_size=pool_max,
             timeout=pool_timeout,
             open=False,
-            configure=watch_replication,
+            configure=self._configure,
             name="anjuan",
         )
+        self._connections: WeakSet[Connection[Any]] = WeakSet()
+        self.ending = False
         self.keys = Keys(self.pool, master_key)
         self.mapper = Mapper(self.keys)
         self._casebooks: dict[str, Casebook] = {}
@@ -100,6 +104,20 @@ class House:
     def close(self) -> None:
         """Give every connection back; what is under way is finished first."""
         self.pool.close()
+
+    def interrupt(self) -> None:
+        """Have the database roll back what is under way, and try nothing again: whoever waits is told that.
+
+        For a process that must end. Blocks briefly.
+        """
+        self.ending = True
+        for connection in list(self._connections):
+            if not connection.closed and connection.info.transaction_status != TransactionStatus.IDLE:
+                connection.cancel_safe(timeout=1.0)
+
+    def _configure(self, connection: Connection[Any]) -> None:
+        watch_replication(connection)
+        self._connections.add(connection)
 
     def casebook(self, institution: str) -> Casebook:
         """The histories of one institution; the same object each time."""
@@ -283,7 +301,7 @@ class Casebook(Application[UUID]):
                 if known is not None:
                     return _same(known, events)
             except Rolledback:
-                if attempt == ATTEMPTS - 1:
+                if attempt == ATTEMPTS - 1 or self.house.ending:
                     raise
                 _pause(attempt)
             else:
@@ -315,7 +333,7 @@ class Casebook(Application[UUID]):
             try:
                 found = self.recorder.command(command_id, _event_id(command_id), settled=True)
             except OperationalError:
-                if time.monotonic() > give_up:
+                if time.monotonic() > give_up or self.house.ending:
                     raise
                 _pause(attempt)
                 attempt = min(attempt + 1, ATTEMPTS)

@@ -64,8 +64,9 @@ class OutcomeUnknown(OperationalError):
     """The connection was lost while the append was under way: it may or may not be stored. Ask for the command."""
 
 
-ROLLED_BACK = ("40001", "40P01", "55P03", "57P03")
-"""SQLSTATEs that prove a rollback; class 53 (resources) too. Never 08xxx or 57P01: the commit may have happened."""
+ROLLED_BACK = ("40001", "40P01", "55P03", "57014", "57P03")
+"""SQLSTATEs that prove a rollback; class 53 (resources) too. 57014 is a statement cancelled before it could commit.
+Never 08xxx or 57P01: the commit may have happened."""
 
 
 class said_clearly:
