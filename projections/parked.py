@@ -22,6 +22,7 @@ from projections import log
 from projections.fold import STREAM_MARK, Failure, Folding, key_mark, opened, stream_mark
 from projections.runner import park
 from projections.table import Table
+from projections.tracking import TOUCH
 from projections.view import Key, View
 
 
@@ -69,6 +70,7 @@ def retry(house: House, view: View[Any], institution: str, key: str | UUID | Key
         ).fetchone()
         if row is None:
             return False
+        connection.execute(TOUCH, (institution, view.name))
         failed = _folded_again(connection, house.mapper, table, institution, mark, row[0])
         if failed is None:
             connection.execute(

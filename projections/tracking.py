@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from psycopg import Connection
+from psycopg import AsyncConnection, Connection
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from domain.store.casebook import House
@@ -46,6 +46,15 @@ CLAIM: Final = """
 """
 
 MOVE: Final = "UPDATE tracking SET position = %s WHERE institution = %s AND view = %s AND position = %s"
+
+STANDING: Final = """
+    SELECT view, position || '.' || xmin || '.' || extract(epoch FROM pg_postmaster_start_time())
+    FROM tracking
+    WHERE institution = %s AND view = ANY(%s)
+"""
+
+TOUCH: Final = "UPDATE tracking SET position = position WHERE institution = %s AND view = %s"
+"""Says that rows of a view changed although it did not move: whoever writes rows without moving it does this."""
 
 REACHED: Final = """
     SELECT coalesce(min(coalesce(t.position, 0)), 0)
@@ -128,6 +137,16 @@ class Heartbeat:
     def end(self, connection: Connection[Any]) -> None:
         """Say that the runner has stopped."""
         connection.execute("DELETE FROM runner_heartbeat WHERE runner = %s", (self._runner,))
+
+
+async def standing(connection: AsyncConnection[Any], institution: str, views: Sequence[str]) -> dict[str, str]:
+    """How each of these views stands in an institution, as text that is another one once any of its rows is.
+
+    It is the tracking row's position and the transaction that wrote it: moving a view, putting a rebuilt table in its
+    place and folding a key again all write that row, in the transaction that writes the view's. The server's start
+    keeps apart what stood so before a restore. A view that has read nothing yet is left out.
+    """
+    return dict(await (await connection.execute(STANDING, (institution, list(views)), prepare=True)).fetchall())
 
 
 @dataclass(frozen=True)
