@@ -1,11 +1,7 @@
 """The GraphQL schema: every question and every decision of the house. `schema.graphql` is printed from it."""
 
-from collections.abc import Sequence
-from typing import Any
-
 import strawberry
 from graphql import GraphQLError
-from strawberry.extensions import MaxTokensLimiter, ParserCache, ValidationCache
 from strawberry.schema.config import StrawberryConfig
 from strawberry.tools import merge_types
 from strawberry.types import ExecutionContext
@@ -14,14 +10,12 @@ from api.complaint import ComplaintQuery
 from api.complaint_commands import ComplaintMutation
 from api.history import HistoryQuery
 from api.institution import InstitutionQuery
-from api.plan.planner import Planned, Planner
+from api.plan.extension import Documents, Planned
+from api.plan.planner import Planner
 from api.policy import PolicyMutation, PolicyQuery
 from api.scalars import SCALARS
 from api.settings import Settings
 from api.staff import StaffMutation
-
-DOCUMENTS_KEPT = 500
-"""How many documents are kept parsed and validated."""
 
 Query = merge_types("Query", (ComplaintQuery, HistoryQuery, InstitutionQuery, PolicyQuery))
 Mutation = merge_types("Mutation", (ComplaintMutation, StaffMutation, PolicyMutation))
@@ -39,16 +33,11 @@ def build(settings: Settings, planner: Planner | None = None) -> Schema:
 
     `planner` answers what it can; without one everything is resolved.
     """
-    extensions: Sequence[Any] = (
-        lambda: MaxTokensLimiter(max_token_count=settings.tokens_max),
-        lambda: ParserCache(maxsize=DOCUMENTS_KEPT),
-        lambda: ValidationCache(maxsize=DOCUMENTS_KEPT),
-        *([] if planner is None else [lambda: Planned(planner)]),
-    )
+    documents = Documents(settings.tokens_max)
     return Schema(
         query=Query,
         mutation=Mutation,
-        extensions=extensions,
+        extensions=[lambda: Planned(documents, planner)],
         config=StrawberryConfig(scalar_map=SCALARS),
     )
 

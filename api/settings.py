@@ -110,7 +110,7 @@ class Settings(BaseSettings):
     directives_max: int = Field(default=50, ge=0, description="most directives of a document")
     fragments_max: int = Field(default=50, ge=0, description="most fragments of a document")
     cost_max: int = Field(default=20_000, ge=1, description="most an operation may cost: rows times page sizes, nested")
-    plan: bool = Field(default=False, description="answer questions by compiled SQL where that is known to be the same")
+    plan: bool = Field(default=True, description="answer questions by compiled SQL where that is known to be the same")
     cost_per_minute: int = Field(default=600_000, ge=1, description="most a person's requests may cost per minute")
 
     @property

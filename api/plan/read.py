@@ -33,6 +33,7 @@ from strawberry.types.enum import StrawberryEnumDefinition
 from strawberry.types.field import StrawberryField
 
 from api.page import Connection
+from api.plan.arguments import Arguments
 from api.plan.fields import COMPUTED, ELEMENTS, LINKS, QUESTIONS, ROWS, Question
 from api.plan.sql import Link, Pages, Part, Piece, Scope, column, cursor, joined, members, nested
 from projections.page import Pager
@@ -60,6 +61,7 @@ class Chosen:
     nodes: Sequence[FieldNode]
     known: GraphQLField
     field: StrawberryField
+    arguments: Arguments
 
     @property
     def name(self) -> str:
@@ -129,8 +131,10 @@ def _flags(
 class Reader:
     """Reads one operation with the values of its flags."""
 
-    def __init__(self, schema: GraphQLSchema, operation: Operation, flags: Mapping[str, Any]) -> None:
-        self._schema = schema
+    def __init__(self, schema: Any, operation: Operation, flags: Mapping[str, Any]) -> None:
+        """`schema` is Strawberry's."""
+        self._whole = schema
+        self._schema: GraphQLSchema = schema._schema
         self._operation = operation
         self._flags = flags
         self._within: list[Nested] = []
@@ -178,7 +182,7 @@ class Reader:
             raise Declined(name)
         if field.permission_classes or field.extensions or field.directives:
             raise Declined(f"{type_.name}.{name} has permissions, extensions or directives")
-        return Chosen(key, nodes, known, field)
+        return Chosen(key, nodes, known, field, Arguments(self._whole, nodes[0], known, field))
 
     def _collect(
         self, type_: GraphQLObjectType, selected: SelectionSetNode, nodes: dict[str, list[FieldNode]], seen: set[str]

@@ -145,6 +145,11 @@ class Part:
     pieces: Sequence[Piece] = ()
     info: Sequence[tuple[str, str]] = ()
 
+    @property
+    def text(self) -> bytes:
+        """What it says when it is always the same."""
+        return "".join(map(str, self.pieces)).encode()
+
 
 @dataclass(frozen=True)
 class Pages:
@@ -283,22 +288,40 @@ def _json(value: bool) -> str:
     return "true" if value else "false"
 
 
-def statement(pages: Pages, asks: Sequence[Ask]) -> bytes:
-    """The statement of a root connection: a line per row, `f…` as asked, the cursor if page info is asked, the count.
+@dataclass(frozen=True)
+class Columns:
+    """Where a statement's lines have what: after one column for each `edges`, the cursor, the count, and whether the
+    line is a row at all; None for what is not asked."""
 
-    When the count is asked there is a line even if there is no row; the first column says whether there is one.
+    cursor: int
+    count: int | None
+    there: int
+
+
+def columns(pages: Pages) -> Columns:
+    """The columns of the statement of a root connection."""
+    cursor = sum(part.kind == "edges" for part in pages.parts)
+    count = cursor + pages.looks_further
+    counts = any(part.kind == "count" for part in pages.parts)
+    return Columns(cursor, count if counts else None, count + 1)
+
+
+def statement(pages: Pages, asks: Sequence[Ask]) -> bytes:
+    """The statement of a root connection: a line per row, its columns as `columns` says.
+
+    When the count is asked there is a line even if there is no row; the last column says whether there is one.
     """
     firsts = numbers(asks)
     ask, first = asks[pages.index], firsts[pages.index]
     scope = Scope(f"t{pages.index}", ask.pager, asks, firsts)
-    columns = [joined(part.pieces, scope) for part in pages.parts if part.kind == "edges"]
-    columns.append(cursor(scope) if pages.looks_further else "NULL::text")
+    given = [joined(part.pieces, scope) for part in pages.parts if part.kind == "edges"]
+    if pages.looks_further:
+        given.append(cursor(scope))
     rows = f"({ask.rows(first, ' + 1' if pages.looks_further else '')}) AS {scope.alias}"
     if any(part.kind == "count" for part in pages.parts):
-        columns.append("counted.n")
+        given += ["counted.n", f"{scope.alias}.institution IS NOT NULL"]
         rows = f"({ask.count(first)}) AS counted LEFT JOIN {rows} ON true"
-    given = f"{scope.alias}.institution IS NOT NULL, {', '.join(columns)}"
-    return f"SELECT {given} FROM {rows} ORDER BY {ask.order()}".encode()
+    return f"SELECT {', '.join(given)} FROM {rows} ORDER BY {ask.order()}".encode()
 
 
 def numbers(asks: Sequence[Ask]) -> list[int]:

@@ -6,7 +6,7 @@ import itertools
 import json
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -62,6 +62,19 @@ def running(app: FastAPI) -> Generator[Edge]:
 def edge(house: House) -> Generator[Edge]:
     with running(create_app(SETTINGS, house)) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def resolving(house: House) -> Generator[Edge]:
+    """The application without the planner."""
+    with running(create_app(SETTINGS.model_copy(update={"plan": False}), house)) as opened:
+        yield opened
+
+
+@pytest.fixture(params=["planned", "resolved"])
+def road(request: pytest.FixtureRequest, edge: Edge, resolving: Edge) -> Edge:
+    """The application with the planner, and without: for rules of both roads."""
+    return edge if request.param == "planned" else resolving
 
 
 @dataclass
@@ -175,6 +188,10 @@ class Office:
             command_id=said.command_id,
         )
         return id
+
+    def by(self, road: Edge) -> Office:
+        """The same institution, asked through another application."""
+        return Office(self.casebook, road, {role: replace(desk, edge=road) for role, desk in self.desks.items()})
 
     def follow(self) -> None:
         """Bring the views up to date."""

@@ -11,6 +11,7 @@ import pytest
 import structlog
 
 from api.app import create_app
+from api.plan import wire
 from api.settings import Environment
 from domain.kernel import Role
 from domain.store.casebook import House
@@ -114,15 +115,18 @@ def test_a_document_has_limits(desk: Desk, query: str, says: str) -> None:
 
 
 def test_a_fault_of_ours_is_masked_and_logged_without_what_was_written(
-    office: Office, monkeypatch: pytest.MonkeyPatch
+    office: Office, road: Edge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A plan that fails is left to the resolvers, who say what is wrong: it is logged and masked once."""
+
     async def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("王女士 SELECT secret FROM event")
 
-    office[Role.AUDITOR]
+    auditor = office.by(road)[Role.AUDITOR]
     monkeypatch.setattr(Pager, "page", broken)
+    monkeypatch.setattr(wire, "ask", broken)
     with structlog.testing.capture_logs() as logged:
-        _, said, headers = raw(office[Role.AUDITOR], json={"query": "{ complaints { totalCount } }"})
+        _, said, headers = raw(auditor, json={"query": "{ complaints { totalCount } }"})
     (error,) = said["errors"]
     assert error["extensions"] == {"code": "internal", "correlation": headers["x-correlation-id"]}
     assert headers["x-correlation-id"] in error["message"]

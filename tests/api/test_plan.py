@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -12,7 +12,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg import AsyncRawCursor
 from strawberry.extensions import FieldExtension
 from strawberry.permission import BasePermission, PermissionExtension
 
@@ -21,7 +20,10 @@ from api.app import create_app
 from api.complaint import Complaint
 from api.demo import demo
 from api.demo.group import HOSPITALS
+from api.plan import wire
 from api.plan.planner import PLANS_KEPT, Planner
+from api.plan.road import SETTING
+from api.plan.wire import Statement
 from api.schema import build
 from domain.kernel import Role
 from domain.store.casebook import House
@@ -256,7 +258,7 @@ def test_one_institution_never_sees_another(roads: Roads, known: Known) -> None:
     """The institution is the principal's in every statement, within pages too: one plan serves both institutions."""
     of_both = {
         code: roads.both(
-            "{ complaints(first: 100) { edges { cursor node { institution complaintId"
+            "{ complaints(first: 40) { edges { cursor node { institution complaintId"
             " history { totalCount edges { node { institution streamId } } }"
             " clocks { totalCount edges { node { institution complaintId } } } } } } }",
             of=code,
@@ -307,14 +309,16 @@ def test_every_table_of_a_statement_is_narrowed_to_the_institution(
     roads: Roads, known: Known, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """test-list 35: wherever a planned statement reads a table, it names the institution, which is the principal's."""
-    seen: list[tuple[str, list[Any]]] = []
-    sent = AsyncRawCursor[Any].execute
+    seen: list[tuple[str, Sequence[bytes | None]]] = []
+    sent = wire.ask
 
-    async def watched(self: Any, query: bytes, values: list[Any], **more: Any) -> Any:
-        seen.append((query.decode(), values))
-        return await sent(self, query, values, **more)
+    async def watched(connection: Any, statements: Sequence[Statement]) -> Any:
+        setting, *questions = statements
+        assert (setting.text, setting.values) == (SETTING, [b"CD"])
+        seen.extend((one.text.decode(), one.values) for one in questions)
+        return await sent(connection, statements)
 
-    monkeypatch.setattr(AsyncRawCursor, "execute", watched)
+    monkeypatch.setattr(wire, "ask", watched)
     schema = build(SETTINGS)._schema
     for seed in range(150):
         written = Written(schema, Random(seed), known)
@@ -325,7 +329,7 @@ def test_every_table_of_a_statement_is_narrowed_to_the_institution(
         assert tables > 0
         assert text.count("FROM (SELECT FROM ") + text.count("SELECT * FROM ") == tables
         assert text.count("institution = $1") == tables
-        assert values[0] == "CD"
+        assert values[0] == b"CD"
 
 
 @pytest.mark.parametrize(

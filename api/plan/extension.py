@@ -1,0 +1,71 @@
+"""Where the planner stands in Strawberry's handling of a request: documents read once, answers in their place."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from graphql import DocumentNode, GraphQLError, parse
+from strawberry.extensions import SchemaExtension
+from strawberry.schema.schema import validate_document
+
+from api.plan.kept import Kept
+from api.plan.planner import Planner
+
+DOCUMENTS_KEPT = 500
+
+
+@dataclass
+class Read:
+    """A document, and what is wrong with it once that was looked for."""
+
+    document: DocumentNode
+    errors: list[GraphQLError] | None = field(default=None)
+
+
+class Documents:
+    """The documents last asked with, parsed and validated once; those of Strawberry hash the whole tree each time."""
+
+    def __init__(self, tokens_max: int) -> None:
+        self._tokens_max = tokens_max
+        self._read: Kept[str, Read] = Kept(DOCUMENTS_KEPT)
+
+    def read(self, query: str) -> Read:
+        """The document. Raises GraphQLSyntaxError."""
+        return self._read.get(query, lambda: Read(parse(query, max_tokens=self._tokens_max)))
+
+
+class Planned(SchemaExtension):
+    """Reads documents from what is kept, and puts the planner's answer in the place of resolving."""
+
+    def __init__(self, documents: Documents, planner: Planner | None) -> None:
+        self._documents = documents
+        self._planner = planner
+        self._known: Read | None = None
+
+    def on_parse(self) -> Generator[None]:
+        """Before parsing: with a document there, nothing is parsed."""
+        asked = self.execution_context
+        if asked.query:
+            self._known = self._documents.read(asked.query)
+            asked.graphql_document = self._known.document
+        yield
+
+    def on_validate(self) -> Generator[None]:
+        """Before validation: with its errors there, nothing is validated."""
+        asked: Any = self.execution_context
+        known = self._known
+        if known is not None:
+            if known.errors is None:
+                rules: Sequence[Any] = asked.validation_rules
+                known.errors = validate_document(asked.schema._schema, known.document, tuple(rules))
+            asked.pre_execution_errors = known.errors
+        yield
+
+    async def on_execute(self) -> AsyncGenerator[None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Before execution: with a result there, nothing is resolved."""
+        asked = self.execution_context
+        if self._planner is not None and asked.result is None:
+            asked.result = await self._planner.answer(asked)
+        yield

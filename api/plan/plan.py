@@ -1,0 +1,89 @@
+"""One operation, read: what it asks the database with each request, and how its answer is put together."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import orjson
+from graphql import ExecutionResult, GraphQLNonNull, located_error
+from graphql.execution.values import VariableValues
+
+from api.context import Context
+from api.plan import answer, road
+from api.plan.kept import Kept
+from api.plan.read import Chosen, Declined, Root
+from api.plan.sql import Ask, columns, statement
+from api.plan.wire import Lines, Statement, bound
+from domain.kernel import Refused
+from projections.page import Slice
+
+SHAPES_KEPT = 50
+"""How many statements are kept of one plan: with or without a cursor, forwards or backwards, by filter."""
+
+
+class Plan:
+    """One operation, read."""
+
+    def __init__(self, roots: Sequence[tuple[str, Root | bytes]]) -> None:
+        self._roots = roots
+        self._questions = [root for _, root in roots if isinstance(root, Root)]
+        self._statements: Kept[Hashable, bytes] = Kept(SHAPES_KEPT)
+
+    async def answer(self, context: Context, variables: VariableValues) -> ExecutionResult:
+        """The answer of one request. Raises Declined, or Refused, when it must be resolved."""
+        asked = [self._asks(root, context, variables) for root in self._questions]
+        for root, (_, position) in zip(self._questions, asked, strict=True):
+            try:
+                await context.consistent(root.question.reads, position)
+            except Refused as refused:
+                if len(self._roots) > 1:
+                    raise
+                return _none(root.chosen, refused)
+        statements = [self._statement(r, asks, context) for r, (asks, _) in zip(self._questions, asked, strict=True)]
+        try:
+            found = await road.answers(context, statements)
+        except road.Unanswered as unanswered:
+            return self._unanswered(unanswered)
+        written = iter(
+            [_written(root, asks, lines) for root, (asks, _), lines in zip(self._questions, asked, found, strict=True)]
+        )
+        said = [b'"%b":%b' % (k.encode(), r if isinstance(r, bytes) else next(written)) for k, r in self._roots]
+        return ExecutionResult(orjson.Fragment(b"{%b}" % b",".join(said)), None)  # pyright: ignore[reportArgumentType]  the edge writes it as it is
+
+    def _asks(self, root: Root, context: Context, variables: VariableValues) -> tuple[list[Ask], int | None]:
+        """The pages asked for, and the position to wait for."""
+        context.may_ask(root.chosen.name)
+        given = root.chosen.arguments.of(variables)
+        position: int | None = given.pop("consistent_with", None)
+        slices = [Slice(**nested.chosen.arguments.of(variables)) for nested in root.within]
+        within = [Ask(nested.pager, slice) for nested, slice in zip(root.within, slices, strict=True)]
+        return [root.question.ask(context, **given), *within], position
+
+    def _statement(self, root: Root, asks: list[Ask], context: Context) -> Statement:
+        shape = id(root), *[ask.shape for ask in asks]
+        text = self._statements.get(shape, lambda: statement(root.pages, asks))
+        values: list[Any] = [context.institution, context.now]
+        for ask in asks:
+            values += ask.values
+        return bound(text, values)
+
+    def _unanswered(self, unanswered: road.Unanswered) -> ExecutionResult:
+        """What the database could not answer, said once: the resolvers would only ask it again."""
+        place = unanswered.place
+        return _none(self._questions[place or 0].chosen, unanswered.problem)
+
+
+def _written(root: Root, asks: list[Ask], lines: Lines) -> bytes:
+    if root.question.single:
+        if not lines:
+            raise Declined("there is none")
+        return lines[0][0] or b""
+    return answer.page(root.pages.parts, lines, asks[0].slice, columns(root.pages))
+
+
+def _none(chosen: Chosen, problem: Exception) -> ExecutionResult:
+    """A question without an answer, said in its place as the resolver would."""
+    error = located_error(problem, chosen.nodes, [chosen.key])
+    known: Any = chosen.known
+    return ExecutionResult(None if isinstance(known.type, GraphQLNonNull) else {chosen.key: None}, [error])
