@@ -53,9 +53,20 @@ class Context:
 
     reach: Reach
     principal: Principal
-    now: datetime
+    moment: datetime
     correlation: str
     loaders: dict[Any, DataLoader[Any, Any]] = field(default_factory=dict[Any, "DataLoader[Any, Any]"])
+
+    passes: bool = field(default=False, init=False)
+    """Whether something in the answer is of the moment, or not to be kept for another reason."""
+    made_of: frozenset[str] | None = field(default=None, init=False)
+    """The views a planned answer is made of, once it is known that nothing in it passes."""
+
+    @property
+    def now(self) -> datetime:
+        """The one moment of the request. Whoever asks for it makes an answer that is of this moment."""
+        self.passes = True
+        return self.moment
 
     @property
     def institution(self) -> str:

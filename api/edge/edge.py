@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+import orjson
 from fastapi import Request, Response
 from strawberry.http.ides import get_graphql_ide_html
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
@@ -18,6 +19,7 @@ from api.access.throttle import client_address
 from api.context import Context, Reach
 from api.cost import OverBudget
 from api.edge.admission import Admission, Busy
+from api.edge.answers import Answers
 from api.edge.asked import Asked, Unacceptable, asked_by, commands
 from api.edge.documents import Documents, trusted
 from api.edge.fault import presentable, wrapped
@@ -49,6 +51,7 @@ class Edge:
         self._gate = Gate(self._schema._schema, reach.settings)
         manifest = reach.settings.documents
         self.documents = Documents() if manifest is None else trusted(manifest, self._schema._schema, self._gate)
+        self.answers = Answers(reach.settings.answers_bytes if self.planner else 0, reach.settings.compress_bytes_min)
         self.doorkeeper = Doorkeeper(reach.house, reach.pool, reach.settings)
 
     async def graphql(self, request: Request) -> Response:
@@ -62,7 +65,7 @@ class Edge:
             principal = await self.doorkeeper.principal(request.headers.get("authorization"), address)
             account().institution, account().staff = principal.institution, principal.staff_id
             asked = self.documents.chosen(await asked_by(request, self._settings.body_bytes_max), principal)
-            answer = await self._answer(request.method, asked, principal, correlation)
+            return await self._answer(request, asked, principal, correlation, modern=modern)
         except Unauthenticated as problem:
             return refused(problem.status, code=problem.code, sentence=str(problem), headers=problem.headers)
         except Unacceptable as problem:
@@ -71,8 +74,6 @@ class Edge:
             error = presentable(wrapped(problem), correlation, at_length=self._develops)
             account().refused(error["extensions"]["code"])
             return said({"errors": [error]}, 500 if error["extensions"]["code"] == "internal" else 503)
-        status = 400 if modern and "data" not in answer else 200
-        return said(answer, status, media_type=GRAPHQL_RESPONSE if modern else JSON)
 
     def _wants_page(self, request: Request) -> bool:
         return (
@@ -82,16 +83,17 @@ class Edge:
             and "text/html" in request.headers.get("accept", "")
         )
 
-    async def _answer(self, method: str, asked: Asked, principal: Principal, correlation: str) -> dict[str, Any]:
+    async def _answer(
+        self, request: Request, asked: Asked, principal: Principal, correlation: str, *, modern: bool
+    ) -> Response:
         try:
             self._gate.admit(asked.query, asked.operation_name, asked.variables, principal)
         except OverBudget as over:
             raise Unacceptable(429, over.code, over.sentence, Retry_After=str(over.seconds)) from None
         except Refused as problem:
             account().refused(problem.code)
-            return {"errors": [as_error(problem).formatted]}
+            return _said({"errors": [as_error(problem).formatted]}, modern=modern)
         context = Context(self._reach, principal, self._clock(), correlation)
-        allowed = {Kind.QUERY} if method == "GET" else {Kind.QUERY, Kind.MUTATION}
         # commands are never cut short: what was sent to the database must be known
         command = commands(asked, self._settings.tokens_max)
         account().asks(asked.operation_name, command=command)
@@ -100,6 +102,27 @@ class Edge:
                 await self._admission.known_to_ask()
             except Busy as busy:
                 raise Unacceptable(503, busy.code, busy.sentence, Retry_After=str(busy.seconds)) from None
+        if command:
+            return _said(await self._executed(request.method, asked, context, command=True), modern=modern)
+        return await self._asked(request, asked, context, modern=modern)
+
+    async def _asked(self, request: Request, asked: Asked, context: Context, *, modern: bool) -> Response:
+        """A question, from what is kept if it may be."""
+        question = self.answers.question(asked, context.principal, GRAPHQL_RESPONSE if modern else JSON)
+        if question is None:
+            return _said(await self._executed(request.method, asked, context), modern=modern)
+        stands = await self.answers.stand(context)
+        kept = self.answers.held(question, stands)
+        if kept is not None:
+            account().road = Road.CACHED
+        else:
+            answer = await self._executed(request.method, asked, context)
+            kept = self.answers.keep(question, stands, context.made_of, lambda: orjson.dumps(answer))
+            if kept is None:
+                return _said(answer, modern=modern)
+        return self.answers.reply(question, kept, request.headers)
+
+    async def _executed(self, method: str, asked: Asked, context: Context, *, command: bool = False) -> dict[str, Any]:
         limit = None if command else self._settings.request_seconds
         try:
             async with asyncio.timeout(limit):
@@ -108,7 +131,7 @@ class Edge:
                     variable_values=asked.variables,
                     context_value=context,
                     operation_name=asked.operation_name,
-                    allowed_operation_types=allowed,
+                    allowed_operation_types={Kind.QUERY} if method == "GET" else {Kind.QUERY, Kind.MUTATION},
                 )
         except InvalidOperationTypeError:
             raise Unacceptable(405, "request.method", "Commands are sent by POST.", Allow="POST") from None
@@ -120,10 +143,16 @@ class Edge:
             ) from None
         if not command and account().road is None:
             account().road = Road.RESOLVED
-        errors = [presentable(error, correlation, at_length=self._develops) for error in result.errors or ()]
-        if not self._gate.explores(principal):
+        errors = [presentable(error, context.correlation, at_length=self._develops) for error in result.errors or ()]
+        if not self._gate.explores(context.principal):
             errors = [{**error, "message": without_suggestion(error["message"])} for error in errors]
         if errors:
             account().refused(errors[0].get("extensions", {}).get("code", DOCUMENT))
         ran = result.data is not None or any(error.path for error in result.errors or ())
         return ({"errors": errors} if errors else {}) | ({"data": result.data} if ran else {})
+
+
+def _said(answer: dict[str, Any], *, modern: bool) -> Response:
+    """An answer of an execution, or of one that was refused; nobody keeps it."""
+    status = 400 if modern and "data" not in answer else 200
+    return said(answer, status, media_type=GRAPHQL_RESPONSE if modern else JSON)

@@ -12,6 +12,7 @@ from graphql.execution.values import VariableValues
 from api.context import Context
 from api.plan import answer, road
 from api.plan.kept import Kept
+from api.plan.lasting import lasting
 from api.plan.read import Chosen, Declined, Root
 from api.plan.sql import Ask, columns, statement
 from api.plan.wire import Lines, Statement, bound
@@ -41,10 +42,13 @@ class Plan:
                     raise
                 return _none(root.chosen, refused)
         statements = [self._statement(r, asks, context) for r, (asks, _) in zip(self._questions, asked, strict=True)]
+        context.passes |= not all(lasting(one.text) for one in statements)
         try:
             found = await road.answers(context, statements)
         except road.Unanswered as unanswered:
             return self._unanswered(unanswered)
+        if not context.passes:
+            context.made_of = frozenset(view.name for root in self._questions for view in root.question.reads)
         written = iter(
             [_written(root, asks, lines) for root, (asks, _), lines in zip(self._questions, asked, found, strict=True)]
         )
@@ -63,7 +67,7 @@ class Plan:
     def _statement(self, root: Root, asks: list[Ask], context: Context) -> Statement:
         shape = id(root), *[ask.shape for ask in asks]
         text = self._statements.get(shape, lambda: statement(root.pages, asks))
-        values: list[Any] = [context.institution, context.now]
+        values: list[Any] = [context.institution, context.moment]
         for ask in asks:
             values += ask.values
         return bound(text, values)
