@@ -22,6 +22,7 @@ from domain.credential import Scope
 from domain.institution import INSTITUTION, Institution, institution_id
 from domain.kernel import Refused
 from domain.store.casebook import Casebook, House
+from domain.store.tenant import begin_reading
 from projections.tracking import wait_for_async
 from projections.view import View
 
@@ -112,8 +113,14 @@ class Context:
 
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[AsyncConnection[Any]]:
-        """A connection for questions about the principal's institution. Every question of a request goes this way."""
+        """A connection for questions about the principal's institution. Every question of a request goes this way.
+
+        It is in a transaction that only reads, in which row-level security shows the principal's institution and no
+        other; the transaction ends with the block. Whoever sends several statements at once on a connection of the pool
+        sends `domain.store.tenant.SET_INSTITUTION` before them.
+        """
         async with self.reach.pool.connection() as connection:
+            await begin_reading(connection, self.institution)
             yield connection
 
     def loader(self, key: Any, load: Callable[[list[UUID]], Awaitable[list[Any]]]) -> DataLoader[UUID, Any]:

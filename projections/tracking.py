@@ -13,6 +13,7 @@ from psycopg import AsyncConnection, Connection
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from domain.store.casebook import House
+from domain.store.tenant import begin_reading
 from projections.view import View
 
 ALIVE_SECONDS = 10.0
@@ -182,6 +183,7 @@ async def wait_for_async(
     names = [view.name for view in views]
     for pause in _pauses(timeout):
         async with pool.connection() as connection:
+            await begin_reading(connection, institution)
             cursor = await connection.execute(REACHED, (names, institution), prepare=True)
             row = await cursor.fetchone()
         behind = _behind(row, position)
