@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from threading import Lock
@@ -40,6 +41,7 @@ from domain.store.recorder import (
     StaleVersion,
     watch_replication,
 )
+from domain.store.tenant import about
 
 RACES = 3
 """How often a command decides anew after somebody else was first, before it decides while it holds the turn."""
@@ -118,6 +120,12 @@ class House:
     def _configure(self, connection: Connection[Any]) -> None:
         watch_replication(connection)
         self._connections.add(connection)
+
+    @contextmanager
+    def within(self, institution: str) -> Generator[Connection[Any]]:
+        """A connection in a transaction about one institution: row-level security shows it that one and no other."""
+        with self.pool.connection() as connection, about(connection, institution):
+            yield connection
 
     def casebook(self, institution: str) -> Casebook:
         """The histories of one institution; the same object each time."""
