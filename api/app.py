@@ -42,13 +42,17 @@ def create_app(
     `clock` says the one moment of each request.
     """
     pool = query_pool(settings, house)
-    reach = Reach(settings, house, pool, wake)
+    def woken() -> None:
+        wake()
+        edge.live.wake()
+
+    reach = Reach(settings, house, pool, woken)
     admission = Admission(settings)
     edge = Edge(reach, clock, admission)
     health, meters = Health(house, list(VIEWS.values())), Meters()
     pools = {"questions": pool, "commands": house.pool}
     kept = {} if edge.planner is None else {"plans": edge.planner.plans}
-    meters.watch(Gauges(admission, health, pools, kept, more={}).collect)
+    meters.watch(Gauges(admission, health, pools, kept, more={"live_connections": ("Connections for subscriptions.", lambda: len(edge.live.hall))}).collect)
     lookout = Lookout(settings, health, meters, edge.doorkeeper)
 
     @contextlib.asynccontextmanager
@@ -57,13 +61,15 @@ def create_app(
         try:
             yield
         finally:
+            await edge.live.end()
             await pool.close()
 
     app = FastAPI(title="Anjuan", openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)
-    app.state.planner = edge.planner
+    app.state.planner, app.state.live = edge.planner, edge.live
     app.add_exception_handler(HTTPException, not_served)
     app.add_api_route("/", root, methods=["GET"])
     app.add_api_route("/graphql", edge.graphql, methods=["GET", "POST"])
+    app.add_api_websocket_route("/graphql", edge.live.websocket)
     app.add_api_route("/livez", lookout.livez, methods=["GET"])
     app.add_api_route("/readyz", lookout.readyz, methods=["GET"])
     app.add_api_route("/metrics", lookout.metrics, methods=["GET"])

@@ -40,6 +40,8 @@ COMMAND = 20
 """What a mutation costs."""
 LIST_ROWS = 10
 """Rows counted for a list that has no pages."""
+MESSAGES = {"HistoryLines": "lines", "ComplaintChanges": "changes"}
+"""Messages of subscriptions and the list in them, which is as long as the largest page."""
 
 
 class OverBudget(Refused):
@@ -108,7 +110,11 @@ class Cost:
         paged = "first" in definition.args
         below = self._selected(node.selection_set, kind, self._rows(node) if paged else rows)
         if is_list:
-            return WEIGHTS.get(name, 0) + (rows if within.name.endswith("Connection") else LIST_ROWS) * (1 + below)
+            if MESSAGES.get(within.name) == name:
+                rows = PAGE_MAX
+            elif not within.name.endswith("Connection"):
+                rows = LIST_ROWS
+            return WEIGHTS.get(name, 0) + rows * (1 + below)
         if within.name.endswith("Edge"):
             return below
         commands = self._operation.operation == OperationType.MUTATION and within is self._schema.mutation_type

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import strawberry
 
-from api.context import Info, in_thread
+from api.context import Context, Info, in_thread
 from api.row import closed_set
 from api.scalars import BigInt
 from domain.institution import CalendarName, ClosingZone
@@ -104,8 +104,13 @@ class InstitutionQuery:
         """True also when no runner lives."""
         context = info.context
         context.may_ask("viewLag")
-        found: list[Lag] = await in_thread(lambda: lag(context.reach.house, list(VIEWS.values())))
-        return [_shown(one, context.now) for one in found if one.institution == context.institution]
+        return await view_lags(context, context.now)
+
+
+async def view_lags(context: Context, now: datetime) -> list[ViewLag]:
+    """The lag of every view in the institution of whoever asks."""
+    found: list[Lag] = await in_thread(lambda: lag(context.reach.house, list(VIEWS.values())))
+    return [_shown(one, now) for one in found if one.institution == context.institution]
 
 
 def _shown(one: Lag, now: datetime) -> ViewLag:

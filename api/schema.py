@@ -11,6 +11,7 @@ from api.complaint_commands import ComplaintMutation
 from api.history import HistoryQuery
 from api.institution import InstitutionQuery
 from api.plan.extension import Documents, Planned
+from api.live.subscription import LiveSubscription
 from api.plan.planner import Planner
 from api.policy import PolicyMutation, PolicyQuery
 from api.scalars import SCALARS
@@ -19,6 +20,7 @@ from api.staff import StaffMutation
 
 Query = merge_types("Query", (ComplaintQuery, HistoryQuery, InstitutionQuery, PolicyQuery))
 Mutation = merge_types("Mutation", (ComplaintMutation, StaffMutation, PolicyMutation))
+Subscription = merge_types("Subscription", (LiveSubscription,))
 
 
 class Schema(strawberry.Schema):
@@ -37,6 +39,7 @@ def build(settings: Settings, planner: Planner | None = None) -> Schema:
     return Schema(
         query=Query,
         mutation=Mutation,
+        subscription=Subscription,
         extensions=[lambda: Planned(documents, planner)],
         config=StrawberryConfig(scalar_map=SCALARS),
     )

@@ -110,6 +110,19 @@ class Settings(BaseSettings):
     directives_max: int = Field(default=50, ge=0, description="most directives of a document")
     fragments_max: int = Field(default=50, ge=0, description="most fragments of a document")
     cost_max: int = Field(default=20_000, ge=1, description="most an operation may cost: rows times page sizes, nested")
+    live_connections_max: int = Field(default=1000, ge=1, description="most connections for subscriptions, in all")
+    live_person_max: int = Field(default=10, ge=1, description="most connections for subscriptions of one person")
+    live_subscriptions_max: int = Field(default=20, ge=1, description="most subscriptions of one WebSocket")
+    live_message_bytes_max: int = Field(default=256 * 1024, ge=1024, description="longest message of a WebSocket client")
+    live_init_seconds: float = Field(default=10.0, gt=0, description="longest time until a WebSocket client says who it is")
+    live_ping_seconds: float = Field(default=20.0, gt=0, description="silence after which a subscriber is pinged")
+    live_pong_seconds: float = Field(default=10.0, gt=0, description="longest time for the answer to a ping")
+    live_stall_seconds: float = Field(default=15.0, gt=0, description="how long a subscriber may read nothing")
+    live_check_seconds: float = Field(default=5.0, gt=0, description="how often a silent subscriber's token is looked at")
+    live_poll_seconds: float = Field(default=0.2, gt=0, description="how often positions are looked at for subscribers")
+    live_pace_seconds: float = Field(
+        default=0.05, gt=0, description="the same while they move: shortest time between messages of a subscription"
+    )
     plan: bool = Field(default=True, description="answer questions by compiled SQL where that is known to be the same")
     cost_per_minute: int = Field(default=600_000, ge=1, description="most a person's requests may cost per minute")
 

@@ -20,6 +20,7 @@ CASE_READERS = EVERYONE - NO_CASES
 CASE_WORKERS = EVERYONE - {Role.AUDITOR}
 """Posts that may act on a case at all; the auditor looks and never touches."""
 OVERSEERS = frozenset({Role.AUDITOR, Role.ADMIN, Role.GM_OFFICE})
+HISTORY_READERS = frozenset({Role.AUDITOR, Role.GM_OFFICE, Role.CS_CHIEF, Role.DEAN})
 EXPLORERS = frozenset({Role.AUDITOR, Role.ADMIN})
 """Posts the schema itself is shown to in production: introspection, and suggestions for misspelt names."""
 
@@ -31,11 +32,15 @@ QUERIES: dict[str, frozenset[Role]] = {
     "complaintClocks": CASE_READERS,
     "complaintAsOf": CASE_READERS,
     "complaintBlame": CASE_READERS,
-    "history": frozenset({Role.AUDITOR, Role.GM_OFFICE, Role.CS_CHIEF, Role.DEAN}),
+    "history": HISTORY_READERS,
     "complaintPolicy": EVERYONE,
     "viewLag": OVERSEERS,
+    "complaintHistory": CASE_READERS,
+    "complaintsChanged": CASE_READERS,
+    "historyAppended": HISTORY_READERS,
+    "viewLagChanged": OVERSEERS,
 }
-"""Which posts may ask which question; a question that is not here may be asked by nobody."""
+"""Which posts may ask which question, or follow which subscription; what is not here may be asked by nobody."""
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,13 @@ class Place:
 
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
+        self.given_up = False
+
+    def give_up(self) -> None:
+        """Make room."""
+        if not self.given_up:
+            self.given_up = True
+            self.lane.leave()
 
     async def move(self, lane: Lane) -> None:
         """Give the place up for one in another lane; raises Busy when there is none, and the old place stays."""
@@ -135,6 +142,13 @@ class Admission:
         place = _place.get()
         if place is not None:
             await place.move(self.questions)
+
+    def streams(self) -> None:
+        """The request goes on as a stream, which is no work while nothing is said: others may have its place."""
+        place = _place.get()
+        if place is not None and not place.given_up:
+            place.give_up()
+            self.open -= 1
 
 
 def looks_like_command(body: bytes) -> bool:
@@ -186,7 +200,9 @@ class Admitting:
         try:
             await self._app(scope, rest.receive, send)
         finally:
-            place.lane.leave()
+            if place.given_up:
+                house.open += 1  # whoever counted it in counts it out
+            place.give_up()
 
 
 async def _body(receive: Receive, most: int) -> bytes | None:

@@ -25,6 +25,7 @@ from api.edge.documents import Documents, trusted
 from api.edge.fault import presentable, wrapped
 from api.edge.said import JSON, refused, said
 from api.limits import Gate, without_suggestion
+from api.live.live import Live, wants_events
 from api.plan.planner import Planner
 from api.refusal import as_error
 from api.schema import build
@@ -53,6 +54,7 @@ class Edge:
         self.documents = Documents() if manifest is None else trusted(manifest, self._schema._schema, self._gate)
         self.answers = Answers(reach.settings.answers_bytes if self.planner else 0, reach.settings.compress_bytes_min)
         self.doorkeeper = Doorkeeper(reach.house, reach.pool, reach.settings)
+        self.live = Live(reach, self._schema, self._gate, self.documents, self.doorkeeper, clock, admission.streams)
 
     async def graphql(self, request: Request) -> Response:
         """One GraphQL request: POST, or GET for a question."""
@@ -61,6 +63,8 @@ class Edge:
         try:
             if self._wants_page(request):
                 return Response(get_graphql_ide_html(graphql_ide="graphiql"), media_type="text/html")
+            if wants_events(request):
+                return await self.live.events(request)
             address = client_address(request, self._settings.trusted_proxies)
             principal = await self.doorkeeper.principal(request.headers.get("authorization"), address)
             account().institution, account().staff = principal.institution, principal.staff_id
@@ -133,7 +137,10 @@ class Edge:
                     operation_name=asked.operation_name,
                     allowed_operation_types={Kind.QUERY} if method == "GET" else {Kind.QUERY, Kind.MUTATION},
                 )
-        except InvalidOperationTypeError:
+        except InvalidOperationTypeError as problem:
+            if problem.operation_type is Kind.SUBSCRIPTION:
+                sentence = "Subscriptions are told as events: send Accept: text/event-stream, or come by WebSocket."
+                raise Unacceptable(406, "live.accept", sentence) from None
             raise Unacceptable(405, "request.method", "Commands are sent by POST.", Allow="POST") from None
         except CannotGetOperationTypeError:
             raise Unacceptable(400, "request.operation", "Name one of the operations in the document.") from None

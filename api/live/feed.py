@@ -1,0 +1,127 @@
+"""What subscriptions follow: step by step from a position, each step read once for all who stand at the same place.
+
+A step says what happened after a position, up to another. It is read from the views when somebody needs it, so whoever
+comes back with a position is given the same as whoever never left. Steps are kept for a moment only, for the others
+who are about to ask for the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Hashable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Generic, TypeVar
+
+import psycopg
+from psycopg_pool import PoolTimeout
+
+from api.live.watcher import Watcher
+from projections.view import View
+
+T = TypeVar("T")
+M = TypeVar("M", bound="Message")
+
+KEPT_SECONDS = 1.0
+"""How long a step may be given to somebody else: rows are shown as they are now, give or take this."""
+KEPT_MAX = 1000
+AWAY_SECONDS = 1.0
+PATIENCE_SECONDS = 30.0
+"""How long a subscription waits for a database that went away before it ends; it can be resumed."""
+
+
+class Message:
+    """What one message of a subscription says. Equal subscriptions are given the same object."""
+
+    position: Any
+
+    @cached_property
+    def said(self) -> dict[Hashable, asyncio.Task[Any]]:
+        """The message as it was said already, by what it was asked with."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Step(Generic[M]):
+    """All there is to say after one position and up to another."""
+
+    upto: int
+    messages: Sequence[M]
+
+
+class Feed:
+    """What the subscriptions of one process share."""
+
+    def __init__(self, watcher: Watcher, clock: Callable[[], float] = time.monotonic) -> None:
+        self.watcher = watcher
+        self._clock = clock
+        self._kept: dict[Hashable, tuple[float, asyncio.Task[Any]]] = {}
+
+    async def once(self, key: Hashable, read: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """What `read` gives; read once for all who ask with this key at about the same time."""
+        now = self._clock()
+        known = self._kept.get(key)
+        if known is None or now - known[0] > KEPT_SECONDS:
+            self._forget(now)
+            known = self._kept[key] = now, shared(read())
+        try:
+            return await asyncio.shield(known[1])
+        except Exception:
+            if self._kept.get(key) is known:
+                del self._kept[key]
+            raise
+
+    async def follow(
+        self,
+        institution: str,
+        views: Sequence[View[Any]],
+        after: int,
+        about: Hashable,
+        read: Callable[[int, int], Coroutine[Any, Any, Step[M]]],
+    ) -> AsyncGenerator[M]:
+        """Every message after a position, as soon as these views have read what it says; never ends by itself.
+
+        `read(after, upto)` gives the next step, which may be shorter; `about` names what it depends on beside these and
+        the institution.
+        """
+        with self.watcher.following(institution) as place:
+            while True:
+                upto = await place.beyond(views, after)
+                step = await patiently(
+                    lambda after=after, upto=upto: self.once((institution, about, after), lambda: read(after, upto))
+                )
+                for message in step.messages:
+                    yield message
+                if step.upto <= after:  # the views know less than a moment ago: the log was set back
+                    await place.moved()
+                after = max(after, step.upto)
+
+    def _forget(self, now: float) -> None:
+        """Forget what is too old, and the oldest if there is too much; the dictionary is in order of age."""
+        for key, (at, _) in list(self._kept.items()):
+            if now - at <= KEPT_SECONDS and len(self._kept) < KEPT_MAX:
+                break
+            del self._kept[key]
+
+
+def shared(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """Work that several wait for and none of them ends by leaving."""
+    task = asyncio.create_task(work)
+    # what went wrong is said to those who wait; when all have left there is nobody to say it to
+    task.add_done_callback(lambda ended: None if ended.cancelled() else ended.exception())
+    return task
+
+
+async def patiently(work: Callable[[], Awaitable[T]]) -> T:
+    """Do it again while the database is away, for PATIENCE_SECONDS at most. A question that took too long is not."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return await work()
+        except psycopg.errors.QueryCanceled:
+            raise
+        except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout):
+            if time.monotonic() > end:
+                raise
+            await asyncio.sleep(AWAY_SECONDS)
