@@ -92,7 +92,10 @@ class Answers:
         """What is asked, unless nothing is kept, or answers to this document passed at once the last time."""
         if not self._most:
             return None
-        question = Question(asked, who, media_type)
+        try:
+            question = Question(asked, who, media_type)
+        except orjson.JSONEncodeError:  # nested deeper than can be written, so nothing will be answered
+            return None
         left = self._passing.get(question.document, 0)
         if left:
             self._passing[question.document] = left - 1

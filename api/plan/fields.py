@@ -43,7 +43,9 @@ def _complaints(
     descending: bool = True,
     **slice: Any,
 ) -> Ask:
-    where = (filter or ComplaintFilter()).cases(context.now).conditions()
+    which = filter or ComplaintFilter()
+    # the moment is asked for where it matters alone: an answer that is of none may be kept
+    where = which.cases(context.now if which.overdue_only else context.moment).conditions()
     return Ask(PAGERS[order_by, descending], Slice(**slice), where)
 
 

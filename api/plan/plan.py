@@ -47,12 +47,12 @@ class Plan:
             found = await road.answers(context, statements)
         except road.Unanswered as unanswered:
             return self._unanswered(unanswered)
-        if not context.passes:
-            context.made_of = frozenset(view.name for root in self._questions for view in root.question.reads)
         written = iter(
             [_written(root, asks, lines) for root, (asks, _), lines in zip(self._questions, asked, found, strict=True)]
         )
         said = [b'"%b":%b' % (k.encode(), r if isinstance(r, bytes) else next(written)) for k, r in self._roots]
+        if not context.passes:  # said last: what turns out to be for the resolvers is not of views alone
+            context.made_of = frozenset(view.name for root in self._questions for view in root.question.reads)
         return ExecutionResult(orjson.Fragment(b"{%b}" % b",".join(said)), None)  # pyright: ignore[reportArgumentType]  the edge writes it as it is
 
     def _asks(self, root: Root, context: Context, variables: VariableValues) -> tuple[list[Ask], int | None]:
