@@ -65,7 +65,6 @@ def create_app(
             await pool.close()
 
     app = FastAPI(title="Anjuan", openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)
-    app.state.read_log = read_log
     app.state.planner, app.state.live, app.state.answers = edge.planner, edge.live, edge.answers
     app.add_exception_handler(HTTPException, not_served)
     app.add_api_route("/", root, methods=["GET"])
