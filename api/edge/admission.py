@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -30,7 +31,10 @@ SOONEST, LATEST = 1, 3
 
 
 class Lane:
-    """A bound on requests at once, `most`, with a queue of at most `queue` that wait at most `seconds`."""
+    """A bound on requests at once, `most`, with a queue of at most `queue` that wait at most `seconds`.
+
+    Whoever would wait longer than that, as fast as places were given up lately, is refused without waiting at all.
+    """
 
     def __init__(self, name: str, most: int, queue: int, seconds: float) -> None:
         self.name = name
@@ -39,6 +43,8 @@ class Lane:
         self._queue = queue
         self._seconds = seconds
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._pace = 0.0
+        self._left_at = 0.0
 
     @property
     def waiting(self) -> int:
@@ -53,7 +59,7 @@ class Lane:
         if self.inside < self._most and not self._waiting:
             self.inside += 1
             return True
-        if len(self._waiting) >= self._queue:
+        if len(self._waiting) >= self._queue or len(self._waiting) * self._pace > self._seconds:
             return False
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
@@ -76,10 +82,14 @@ class Lane:
 
     def leave(self) -> None:
         """Make room: whoever has waited longest comes next."""
+        now = time.monotonic()
         if self._waiting:
+            # seconds between two places given up while somebody waited, the last dozen or so
+            self._pace += (min(now - self._left_at, self._seconds) - self._pace) / 12
             self._waiting.popleft().set_result(None)
         else:
             self.inside -= 1
+        self._left_at = now
 
 
 class Busy(Exception):
@@ -94,25 +104,25 @@ class Busy(Exception):
 
 
 class Place:
-    """A request's place in a lane."""
+    """A request's place in a lane, until it is given up."""
 
     def __init__(self, lane: Lane) -> None:
-        self.lane = lane
-        self.given_up = False
+        self.lane: Lane | None = lane
+        self.streams = False
 
     def give_up(self) -> None:
         """Make room."""
-        if not self.given_up:
-            self.given_up = True
+        if self.lane is not None:
             self.lane.leave()
+            self.lane = None
 
     async def move(self, lane: Lane) -> None:
-        """Give the place up for one in another lane; raises Busy when there is none, and the old place stays."""
+        """Give the place up for one in another lane; raises Busy when there is none."""
         if lane is not self.lane:
+            self.give_up()  # at once: it must not be kept from others while this one waits
             if not await lane.enter():
                 account().shed = True
                 raise Busy
-            self.lane.leave()
             self.lane = lane
 
 
@@ -146,7 +156,8 @@ class Admission:
     def streams(self) -> None:
         """The request goes on as a stream, which is no work while nothing is said: others may have its place."""
         place = _place.get()
-        if place is not None and not place.given_up:
+        if place is not None and not place.streams:
+            place.streams = True
             place.give_up()
             self.open -= 1
 
@@ -200,7 +211,7 @@ class Admitting:
         try:
             await self._app(scope, rest.receive, send)
         finally:
-            if place.given_up:
+            if place.streams:
                 house.open += 1  # whoever counted it in counts it out
             place.give_up()
 

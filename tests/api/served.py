@@ -97,24 +97,30 @@ class Served:
 
 
 @contextmanager
-def served(database: Database, **settings: Any) -> Generator[Served]:
-    """Serve this database with these settings until the block ends."""
+def served(database: Database, *, quiet: bool = False, **settings: Any) -> Generator[Served]:
+    """Serve this database with these settings until the block ends; `quiet`: what it logs is not read."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("ANJUAN_", "DATABASE_"))}
     environment |= {f"ANJUAN_{name.upper()}": str(value) for name, value in settings.items()}
     command = [sys.executable, "-c", SERVE, database.app, MASTER_KEY.hex()]
     process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL if quiet else subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
-    assert process.stderr is not None
     try:
         url = process.stdout.readline().strip()
         one = Served(process, url)
-        one.read()
+        if not quiet:
+            one.read()
         assert url, one.ended()
         yield one
     finally:
         process.kill()
         process.wait()
         process.stdout.close()
-        process.stderr.close()
+        if process.stderr is not None:
+            process.stderr.close()

@@ -160,7 +160,7 @@ HEAD = b"POST /graphql HTTP/1.1\r\nHost: anjuan\r\nContent-Type: application/jso
 def impatient(server: Server, template: Database) -> Generator[tuple[Served, Ward]]:
     """A process that waits for nobody for long."""
     database = server.create(template)
-    limits = {"head_seconds": 0.3, "body_seconds": 0.3, "questions_at_once": 2, "queue_max": 0}
+    limits: dict[str, Any] = {"head_seconds": 0.3, "body_seconds": 0.3, "questions_at_once": 2, "queue_max": 0}
     with House(database.app, MASTER_KEY) as house, served(database, **limits) as one:
         yield one, Ward(database, house)
     server.drop(database)

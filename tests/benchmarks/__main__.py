@@ -22,7 +22,7 @@ from rich.table import Table
 from api.embedded import Embedded
 from domain.store.casebook import House
 from migrations.runner import migrate
-from tests.benchmarks import append, folds, graphql
+from tests.benchmarks import append, folds, graphql, overload
 
 out = Console(highlight=False)
 
@@ -45,9 +45,9 @@ def main() -> None:
     """Measure what was asked for."""
     asked = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     asked.add_argument(
-        "what", nargs="*", default=["append", "folds", "graphql"], help="append, folds, graphql (default: all)"
+        "what", nargs="*", default=["append", "folds", "graphql"], help="append, folds, graphql (the default), overload"
     )
-    asked.add_argument("--seconds", type=float, default=5.0, help="how long each contender appends")
+    asked.add_argument("--seconds", type=float, default=5.0, help="how long each contender appends, or overload lasts")
     asked.add_argument("--events", type=int, nargs="+", default=[100_000, 1_000_000], help="sizes for folds, ascending")
     asked.add_argument("--stock-events", type=int, default=2_000, help="how many events the library's runner is given")
     asked.add_argument("--requests", type=int, default=60, help="how often each contender is asked in a round")
@@ -60,6 +60,11 @@ def main() -> None:
             out.print(folds_table(owner, given.events, given.stock_events))
         if "graphql" in given.what:
             out.print(graphql_table(owner, given.requests))
+        if "overload" in given.what:
+            table = headed("Overload: four times what can be done", "", "measured")
+            for words, figure in overload.lines(overload.measure(owner, given.seconds)):
+                table.add_row(words, figure)
+            out.print(table)
 
 
 def about(owner: str) -> str:
