@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 
+from api.access.login import Desk
 from api.context import Reach, query_pool
 from api.edge.admission import Admission, Admitting
 from api.edge.edge import Edge
@@ -54,6 +55,7 @@ def create_app(
     kept = {} if edge.planner is None else {"plans": edge.planner.plans}
     meters.watch(Gauges(admission, health, pools, kept, more={"live_connections": ("Connections for subscriptions.", lambda: len(edge.live.hall))}).collect)
     lookout = Lookout(settings, health, meters, edge.doorkeeper)
+    desk = Desk(reach, edge.doorkeeper, clock)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
@@ -73,6 +75,9 @@ def create_app(
     app.add_api_route("/livez", lookout.livez, methods=["GET"])
     app.add_api_route("/readyz", lookout.readyz, methods=["GET"])
     app.add_api_route("/metrics", lookout.metrics, methods=["GET"])
+    app.add_api_route("/sign-in", desk.sign_in, methods=["POST"])
+    app.add_api_route("/sign-out", desk.sign_out, methods=["POST"])
+    app.add_api_route("/password", desk.change_password, methods=["POST"])
     app.state.health, app.state.meters, app.state.admission = health, meters, admission
     # the last is the outermost
     app.add_middleware(Admitting, admission=admission)

@@ -194,7 +194,10 @@ def client_address(request: HTTPConnection, trusted: Sequence[Network]) -> str:
     for said in reversed(",".join(request.headers.getlist("x-forwarded-for")).split(",")):
         if address is None or not any(address in network for network in trusted):
             break
-        address = _address(said.strip()) or address
+        named = _address(said.strip())
+        if named is None:  # what stands before it was not vouched for
+            break
+        address = named
     if isinstance(address, IPv6Address):
         return f"{IPv6Network((int(address) >> 64 << 64, 64))}"
     return str(address or "")

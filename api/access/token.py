@@ -105,7 +105,7 @@ def issue_token(
 
 def locate(house: House, institution: str, staff_id: StaffId, events: Sequence[Event]) -> None:
     """Say whose history knows the tokens these events issued; from here on they open something."""
-    with house.pool.connection() as connection:
+    with house.within(institution) as connection:
         for event in events:
             if isinstance(event, TokenIssued):
                 connection.execute(
@@ -120,7 +120,7 @@ def revoke_token(house: House, institution: str, id: str, *, reason: str = "") -
     known = digest(id).hex() if id.startswith(TOKEN_MARK) else id.lower()
     if len(known) < 8 or any(c not in "0123456789abcdef" for c in known):
         raise Refused("token.id", "Name the token by its id, eight or more hexadecimal digits.", field="id")
-    with house.pool.connection() as connection:
+    with house.within(institution) as connection:
         rows = connection.execute(
             "SELECT staff_id, token_sha256 FROM api_token"
             " WHERE institution = %s AND starts_with(encode(token_sha256, 'hex'), %s)",
@@ -145,7 +145,7 @@ def _end(casebook: Casebook, staff_id: StaffId, id: str, reason: str) -> bool:
 def tokens(house: House, institution: str) -> list[Token]:
     """The tokens of an institution that its people's histories still know, the newest first."""
     casebook = house.casebook(institution)
-    with house.pool.connection() as connection:
+    with house.within(institution) as connection:
         holders = connection.execute(
             "SELECT DISTINCT staff_id FROM api_token WHERE institution = %s", (institution,)
         ).fetchall()
@@ -202,7 +202,7 @@ def _convert(
         )
 
     receipt = house.casebook(institution).act(STAFF, staff_id, decide, command_id=said.command_id)
-    with house.pool.connection() as connection:
+    with house.within(institution) as connection:
         forget_label(connection, sha256)
     return bool(receipt.events)
 

@@ -54,7 +54,7 @@ def test_nothing_is_answered_without_a_token_that_opens(edge: Edge, authorizatio
 
 def test_only_health_is_open(edge: Edge) -> None:
     paths = {getattr(route, "path", "") for route in edge.app.routes}
-    assert paths == {"/graphql", "/livez", "/readyz"}
+    assert paths == {"/", "/graphql", "/livez", "/readyz", "/metrics", "/sign-in", "/sign-out", "/password"}
     assert edge.send("GET", "/livez").json() == {"live": True}
     assert edge.send("GET", "/graphql", params={"query": ME}).status_code == 401
 
