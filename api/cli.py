@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from rich.table import Table
 
 from api.binaries import EmbeddedError
+from api.cli_documents import documents
 from api.cli_exchange import bring, take
 from api.demo import demo
 from api.exchange.export import ExportProblem
@@ -53,6 +54,7 @@ from projections.views import VIEWS
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(bring, name="import")
 app.add_typer(take, name="export")
+app.add_typer(documents, name="documents")
 
 ViewName = Annotated[str | None, typer.Argument(help="A view, or nothing for all of them.")]
 OURS = (EmbeddedError, MigrationError, KeyProblem, MappingProblem, FileProblem, ExportProblem, Refused)
