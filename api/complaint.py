@@ -1,124 +1,80 @@
-"""Complaint cases over GraphQL: the list, one case as it is or was, its clocks, its history, who set which field."""
+"""Complaint cases over GraphQL: the list, one case as it is or was, its history, who set which field."""
 
-from collections.abc import Awaitable, Callable
 from datetime import datetime
-from functools import partial
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 import strawberry
 from strawberry.utils.str_converters import to_camel_case
 
+from api.asof import AsOf, Bounds, Then, folded
+from api.clock import CLOCKS_OF_CASE, ComplaintClock, seconds_past
 from api.context import Context, Info, in_thread
-from api.history import LINES_OF_STREAM, HistoryLine, lines_of, page_of_lines
-from api.page import After, Before, Connection, ConsistentWith, First, Last, connection
+from api.history import LINES_OF_CASE, HistoryLine
+from api.node import Node, node_of
+from api.page import After, Before, Connection, ConsistentWith, First, Last, known_page, page_of
 from api.row import closed_set, of_row
 from api.scalars import BigInt
-from domain.clock import ClockKind
 from domain.complaint import Category, Channel, Severity, Stage
 from domain.kernel import Refused, text
-from projections.asof import Blame, as_of, blame
-from projections.clock import CLOCKS, ClockRow
+from projections.asof import Blame, blame
+from projections.clock import CLOCKS
 from projections.complaint import COMPLAINTS, ComplaintRow
-from projections.complaint_questions import (
-    CLOCKS_BY_DUE,
-    ORDERS,
-    CaseFilter,
-    CaseOrder,
-    ClockFilter,
-    cases,
-    cases_numbered,
-)
-from projections.history import HISTORY, words
+from projections.complaint_questions import ORDERS, CaseFilter, CaseOrder, cases, cases_numbered
+from projections.history import words
 from projections.history_filter import HistoryFilter
-from projections.page import Order, Pager, Slice
+from projections.page import Pager, Slice
 from projections.question import Question, ask_async
-from projections.view import Row, View
+from projections.view import Key, Row
+from projections.views import OF_CASES
 
 T = TypeVar("T", bound=Row)
 
-for kind in (Stage, Channel, Category, Severity, ClockKind, CaseOrder):
+for kind in (Stage, Channel, Category, Severity, CaseOrder):
     closed_set(kind)
 
 
-@strawberry.input(one_of=True, description="何时 – the moment to look at; name exactly one.")
-class AsOf:
-    """The bound up to which events are folded."""
-
-    version: BigInt | None = strawberry.field(default=strawberry.UNSET, description="案卷版本 – events of the case.")
-    position: BigInt | None = strawberry.field(default=strawberry.UNSET, description="机构内位置 – a position.")
-    occurred_at: datetime | None = strawberry.field(
-        default=strawberry.UNSET, description="发生时间 – what is known today of how things stood then."
-    )
-    recorded_at: datetime | None = strawberry.field(
-        default=strawberry.UNSET, description="记录时间 – what was known then."
-    )
-
-    def bounds(self) -> dict[str, Any]:
-        """The one bound that was named."""
-        return {name: value for name, value in vars(self).items() if value not in (strawberry.UNSET, None)}
+async def _as_it_was(context: Context, key: Key, bounds: Bounds) -> "Complaint | None":
+    context.may_ask("complaintAsOf")
+    rows = await folded(context, COMPLAINTS, key, bounds)
+    return _then(rows[0], bounds) if rows else None
 
 
-@of_row("时限 – one interval of one clock: who had to have done what by when, and how it ended.")
-class ComplaintClock(ClockRow):
-    """One interval of a clock."""
-
-    moment: strawberry.Private[datetime | None] = None
-
-    @strawberry.field(
-        description="逾期秒数 – elapsed seconds past the deadline, up to now while it runs; 0 while in time."
-    )
-    def overdue(self, info: Info) -> BigInt:
-        """How late it is or was."""
-        if self.stopped_at is not None:
-            return BigInt(self.late_seconds)
-        return _seconds_past(self.due_at, self.moment or info.context.now)
-
-
-CLOCKS_OF_CASE = Pager(CLOCKS, ComplaintClock, Order(("started_at", "started_version")))
-CLOCKS_DUE = Pager(CLOCKS, ComplaintClock, CLOCKS_BY_DUE)
-
-
+@node_of(COMPLAINTS, "complaint", as_it_was=_as_it_was)
 @of_row("投诉案件 – a complaint case, as the complaint list shows it.")
-class Complaint(ComplaintRow):
-    """One case. `bounds` is set when it is shown as it was."""
+class Complaint(ComplaintRow, Node):
+    """One case. `then` is set when it is shown as it was."""
 
-    bounds: strawberry.Private[dict[str, Any] | None] = None
-
-    @property
-    def moment(self) -> datetime | None:
-        """The time a case that is shown as it was is looked at; None for now."""
-        if self.bounds is None:
-            return None
-        return self.bounds.get("occurred_at") or self.bounds.get("recorded_at") or self.last_at
+    then: strawberry.Private[Then | None] = None
 
     @strawberry.field(description="逾期秒数 – elapsed seconds past the nearest running deadline; 0 while in time.")
     def overdue(self, info: Info) -> BigInt:
         """How late the case is, at the one moment of the request or the moment it is looked at."""
-        return _seconds_past(self.next_due_at, self.moment or info.context.now)
+        return seconds_past(self.next_due_at, info.context.now if self.then is None else self.then.at)
 
-    @strawberry.field(description="时限 – the case's clocks, in the order they began.")
+    @strawberry.field(
+        description="时限 – the case's clocks, in the order they began.", metadata={"link": CLOCKS_OF_CASE}
+    )
     async def clocks(
         self, info: Info, first: First = None, after: After = None, last: Last = None, before: Before = None
     ) -> Connection[ComplaintClock]:
         """Every interval of every clock."""
         slice = Slice(first, after, last, before)
-        if self.bounds is None:
-            return await _clocks_of(info.context, self.complaint_id, slice)
-        rows = await _folded(info.context, CLOCKS, self.complaint_id, self.bounds)
-        known = [ComplaintClock(**vars(row), moment=self.moment) for row in rows]
-        return connection(CLOCKS_OF_CASE.page_of(known, slice), partial(_known, len(known)))
+        if self.then is None:
+            return await CLOCKS_OF_CASE.page(info.context, self, slice)
+        rows = await folded(info.context, CLOCKS, self.complaint_id, self.then.bounds)
+        return known_page(CLOCKS_OF_CASE.pager, [ComplaintClock(**vars(row), then=self.then) for row in rows], slice)
 
-    @strawberry.field(description="履历 – the events of the case, in order.")
+    @strawberry.field(description="履历 – the events of the case, in order.", metadata={"link": LINES_OF_CASE})
     async def history(
         self, info: Info, first: First = None, after: After = None, last: Last = None, before: Before = None
     ) -> Connection[HistoryLine]:
         """What happened, line by line."""
         slice = Slice(first, after, last, before)
-        if self.bounds is None:
-            return await lines_of(info.context, self.complaint_id, slice)
-        which = HistoryFilter(stream=self.complaint_id, **self.bounds)
-        return await page_of_lines(info.context, LINES_OF_STREAM, which, slice)
+        if self.then is None:
+            return await LINES_OF_CASE.page(info.context, self, slice)
+        which = HistoryFilter(stream=self.complaint_id, **self.then.bounds)
+        return await page_of(info.context, LINES_OF_CASE.pager, slice, which.conditions())
 
 
 @strawberry.type(description="出处 – the event that gave a field of a case the value it has.")
@@ -197,7 +153,7 @@ class ComplaintQuery:
         context.may_ask("complaint")
         if (id is None) == (number is None):
             raise Refused("query.which", "Ask by `id` or by `number`, one of them.", field="id")
-        await context.consistent([COMPLAINTS, CLOCKS, HISTORY], consistent_with)
+        await context.consistent(OF_CASES, consistent_with)
         if id is not None:
             question = cases(context.institution, [id])
         else:
@@ -225,37 +181,9 @@ class ComplaintQuery:
         context.may_ask("complaints")
         slice = Slice(first, after, last, before)
         where = (filter or ComplaintFilter()).cases(context.now).conditions()
-        await context.consistent([COMPLAINTS, CLOCKS, HISTORY], consistent_with)
+        await context.consistent(OF_CASES, consistent_with)
         pager = PAGERS[order_by, descending]
-        async with context.reading() as database:
-            page = await pager.page(database, context.institution, slice, where)
-        return connection(page, partial(_count, context, pager, where))
-
-    @strawberry.field(description="时限看板 – running clocks of all cases, what is due first comes first.")
-    async def complaint_clocks(
-        self,
-        info: Info,
-        kinds: Annotated[list[ClockKind] | None, strawberry.argument(description="时限种类")] = None,
-        overdue_only: Annotated[bool, strawberry.argument(description="只看逾期")] = False,
-        responsible: Annotated[UUID | None, strawberry.argument(description="责任人")] = None,
-        first: First = None,
-        after: After = None,
-        last: Last = None,
-        before: Before = None,
-        consistent_with: ConsistentWith = None,
-    ) -> Connection[ComplaintClock]:
-        """A page of the board."""
-        context = info.context
-        context.may_ask("complaintClocks")
-        await context.consistent([CLOCKS], consistent_with)
-        which = ClockFilter(
-            kinds=kinds or tuple(ClockKind),
-            overdue_at=context.now if overdue_only else None,
-            responsible=responsible,
-        ).conditions()
-        async with context.reading() as database:
-            page = await CLOCKS_DUE.page(database, context.institution, Slice(first, after, last, before), which)
-        return connection(page, partial(_count, context, CLOCKS_DUE, which))
+        return await page_of(context, pager, slice, where)
 
     @strawberry.field(description="当时的案件 – the case as it was: folded anew from the events up to then.")
     async def complaint_as_of(self, info: Info, id: CaseId, as_of: AsOf) -> Complaint | None:
@@ -277,12 +205,16 @@ class ComplaintQuery:
         return [_blamed(name, said) for name, said in found.items()]
 
 
-async def case_as_of(context: Context, id: UUID, bounds: dict[str, Any]) -> Complaint:
+async def case_as_of(context: Context, id: UUID, bounds: Bounds, *, latest: bool = False) -> Complaint:
     """One case folded from its events up to the bounds; refused when there is none by then."""
-    rows = await _folded(context, COMPLAINTS, id, bounds)
+    rows = await folded(context, COMPLAINTS, id, bounds)
     if not rows:
         raise _none(id, bounds)
-    return Complaint(**vars(rows[0]), bounds=bounds)
+    return _then(rows[0], bounds, latest=latest)
+
+
+def _then(row: ComplaintRow, bounds: Bounds, *, latest: bool = False) -> Complaint:
+    return Complaint(**vars(row), then=Then.of(bounds, row.last_at, latest=latest))
 
 
 def unknown(asked: object, field: str = "id") -> Refused:
@@ -294,7 +226,7 @@ def unknown(asked: object, field: str = "id") -> Refused:
     )
 
 
-def _none(id: UUID, bounds: dict[str, Any]) -> Refused:
+def _none(id: UUID, bounds: Bounds) -> Refused:
     if not bounds:
         return unknown(id)
     return Refused(
@@ -317,39 +249,6 @@ def _blamed(name: str, said: Blame) -> FieldBlame:
         occurred_at=said.occurred_at,
         recorded_at=said.recorded_at,
     )
-
-
-def _seconds_past(due_at: datetime | None, moment: datetime) -> BigInt:
-    return BigInt(0 if due_at is None else max(0, int((moment - due_at).total_seconds())))
-
-
-async def _folded(context: Context, view: View[T], id: UUID, bounds: dict[str, Any]) -> list[T]:
-    house, institution = context.reach.house, context.institution
-    return await in_thread(lambda: as_of(house, view, institution, id, **bounds))
-
-
-async def _clocks_of(context: Context, case: UUID, slice: Slice) -> Connection[ComplaintClock]:
-    """A page of one case's clocks; many are asked for at once."""
-
-    async def load(asked: list[UUID]) -> list[Connection[ComplaintClock]]:
-        async with context.reading() as database:
-            pages = await CLOCKS_OF_CASE.pages(database, context.institution, "complaint_id", asked, slice)
-        return [connection(pages[id], _counting(context, id)) for id in asked]
-
-    return await context.loader(("clocks", slice), load).load(case)
-
-
-def _counting(context: Context, case: UUID) -> Callable[[], Awaitable[int]]:
-    return partial(_count, context, CLOCKS_OF_CASE, [("complaint_id = %s", case)])
-
-
-async def _known(count: int) -> int:
-    return count
-
-
-async def _count(context: Context, pager: Pager[Any], where: Any) -> int:
-    async with context.reading() as database:
-        return await pager.count(database, context.institution, where)
 
 
 async def _ask(context: Context, question: Question[T]) -> list[T]:

@@ -35,7 +35,9 @@ class ComplaintDecided:
     async def complaint(self, info: Info) -> Complaint:
         """Folded from the events, so it does not wait for the list."""
         info.context.may_ask("complaint")
-        return await case_as_of(info.context, self.complaint_id, {"version": int(self.version)})
+        bounds = {"version": int(self.version)}
+        # under the id the case has now, so that a client that holds the case has it anew; not if it was long ago
+        return await case_as_of(info.context, self.complaint_id, bounds, latest=not self.repeated)
 
 
 ComplaintAnswer = Annotated[

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
-from uuid import UUID
+from typing import Any, TypeVar
 
 import anyio.to_thread
 import strawberry
@@ -25,6 +24,8 @@ from domain.store.casebook import Casebook, House
 from domain.store.tenant import begin_reading
 from projections.tracking import wait_for_async
 from projections.view import View
+
+K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class Context:
             await begin_reading(connection, self.institution)
             yield connection
 
-    def loader(self, key: Any, load: Callable[[list[UUID]], Awaitable[list[Any]]]) -> DataLoader[UUID, Any]:
+    def loader(self, key: Any, load: Callable[[list[K]], Awaitable[list[Any]]]) -> DataLoader[K, Any]:
         """The batch of this request for `key`: all that is asked for in one tick is loaded by one statement."""
         if key not in self.loaders:
             self.loaders[key] = DataLoader(load)

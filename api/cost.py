@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from graphql import (
     FieldNode,
@@ -21,15 +21,19 @@ from graphql import (
     GraphQLSchema,
     InlineFragmentNode,
     IntValueNode,
+    ListValueNode,
     NullValueNode,
     OperationDefinitionNode,
     OperationType,
     SelectionSetNode,
+    StringValueNode,
+    ValueNode,
     VariableNode,
     get_named_type,
     is_leaf_type,
 )
 
+from api.identity import NODES_MAX, dated
 from domain.kernel import Refused
 from projections.page import PAGE_DEFAULT, PAGE_MAX
 
@@ -42,6 +46,17 @@ LIST_ROWS = 10
 """Rows counted for a list that has no pages."""
 MESSAGES = {"HistoryLines": "lines", "ComplaintChanges": "changes"}
 """Messages of subscriptions and the list in them, which is as long as the largest page."""
+
+
+class Ids(NamedTuple):
+    """How many ids are asked for, and how many of them name something as it was."""
+
+    count: int
+    dated: int
+
+
+Size = int | Ids | None
+"""What a variable says of a page or of ids, as far as the price depends on it."""
 
 
 class OverBudget(Refused):
@@ -62,7 +77,7 @@ class Cost:
         schema: GraphQLSchema,
         fragments: Mapping[str, FragmentDefinitionNode],
         operation: OperationDefinitionNode,
-        variables: Mapping[str, Any],
+        variables: Mapping[str, Size],
     ) -> None:
         self._schema = schema
         self._fragments = fragments
@@ -107,6 +122,10 @@ class Cost:
         is_list, kind = _shape(definition)
         if is_leaf_type(kind) or node.selection_set is None:
             return WEIGHTS.get(name, 0)
+        if within is self._schema.query_type and name in ("node", "nodes"):
+            ids = self._named(next((argument.value for argument in node.arguments or ()), None))
+            each = 1 + self._selected(node.selection_set, kind, 1)
+            return ids.count * each + ids.dated * (WEIGHTS["complaintAsOf"] - 1)
         paged = "first" in definition.args
         below = self._selected(node.selection_set, kind, self._rows(node) if paged else rows)
         if is_list:
@@ -125,33 +144,60 @@ class Cost:
             if argument.name.value in ("first", "last") and not isinstance(argument.value, NullValueNode):
                 value = argument.value
                 size = self._said(value) if isinstance(value, VariableNode) else _whole(value)
-                return PAGE_DEFAULT if size is None else max(0, min(size, PAGE_MAX))
+                return (
+                    PAGE_DEFAULT if size is None else max(0, min(size if isinstance(size, int) else PAGE_MAX, PAGE_MAX))
+                )
         return PAGE_DEFAULT
 
-    def _said(self, variable: VariableNode) -> int | None:
+    def _named(self, value: ValueNode | None) -> Ids:
+        """The ids a value names."""
+        match value:
+            case None | NullValueNode():
+                return Ids(0, 0)
+            case ListValueNode():
+                several = [self._named(one) for one in value.values]
+                return Ids(min(NODES_MAX, sum(one.count for one in several)), sum(one.dated for one in several))
+            case VariableNode() if value.name.value not in self._variables:
+                return self._named(self._default(value.name.value))
+            case VariableNode():
+                given = self._variables[value.name.value]
+                return given if isinstance(given, Ids) else Ids(1, 0)
+            case _:
+                return Ids(1, isinstance(value, StringValueNode) and dated(value.value))
+
+    def _said(self, variable: VariableNode) -> Size:
         name = variable.name.value
         if name in self._variables:
-            return said(self._variables[name])
-        for definition in self._operation.variable_definitions or ():
-            if definition.variable.name.value == name and definition.default_value is not None:
-                return _whole(definition.default_value)
-        return None
+            return self._variables[name]
+        default = self._default(name)
+        return None if default is None else _whole(default)
+
+    def _default(self, name: str) -> ValueNode | None:
+        definitions = self._operation.variable_definitions or ()
+        return next((d.default_value for d in definitions if d.variable.name.value == name), None)
 
 
 def size_variables(node: FieldNode) -> list[str]:
-    """The variables a field takes the size of its page from."""
-    return [
-        argument.value.name.value
-        for argument in node.arguments or ()
-        if argument.name.value in ("first", "last") and isinstance(argument.value, VariableNode)
-    ]
+    """The variables a field takes the size of its page or its ids from."""
+    values = [a.value for a in node.arguments or () if a.name.value in ("first", "last", "id", "ids")]
+    within = [one for value in values for one in (value.values if isinstance(value, ListValueNode) else [value])]
+    return [one.name.value for one in within if isinstance(one, VariableNode)]
 
 
-def said(value: object) -> int | None:
-    """A page size as a variable says it, within the sizes there are; what is no number counts as the largest."""
-    if value is None:
-        return None
-    return max(0, min(value, PAGE_MAX)) if isinstance(value, int) else PAGE_MAX
+def said(value: object) -> Size:
+    """What a variable says of a page's size or of ids; what is neither counts as the largest page."""
+    match value:
+        case None:
+            return None
+        case int():
+            return max(0, min(value, PAGE_MAX))
+        case str():
+            return Ids(1, dated(value))
+        case list():
+            few = cast("list[object]", value)[:NODES_MAX]
+            return Ids(len(few), sum(isinstance(one, str) and dated(one) for one in few))
+        case _:
+            return PAGE_MAX
 
 
 def _shape(definition: GraphQLField) -> tuple[bool, GraphQLNamedType]:

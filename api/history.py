@@ -1,18 +1,28 @@
 """The history over GraphQL: one line per event of any stream."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import strawberry
 
 from api.context import Context, Info
-from api.page import After, Before, Connection, ConsistentWith, First, Last, connection
+from api.link import ToMany, ToOne
+from api.node import Node, may_see, node_of
+from api.page import After, Before, Connection, ConsistentWith, First, Last, page_of
 from api.row import of_row
 from api.scalars import BigInt
 from domain.kernel import text
+from projections.complaint import COMPLAINTS
 from projections.history import BY_POSITION, BY_VERSION, HISTORY, HistoryRow
 from projections.history_filter import HistoryFilter
 from projections.page import Order, Pager, Slice
+from projections.views import OF_CASES
+
+if TYPE_CHECKING:
+    from api.complaint import Complaint
+
+COMPLAINT_AGGREGATE = "complaint"
+"""The kind of stream a case is."""
 
 
 @strawberry.type(description="变动 – one field an event set, with its values in words.")
@@ -24,43 +34,34 @@ class Change:
     personal: bool = strawberry.field(description="Personal: named, but its value is not kept here.")
 
 
+CASE_OF_LINE = ToOne("stream_id", COMPLAINTS, asks="complaint")
+
+
+def _sees(context: Context, line: HistoryRow) -> bool:
+    """Whoever may not ask for the history sees in it what cases show: their own lines."""
+    return may_see(context, "history") or (line.aggregate == COMPLAINT_AGGREGATE and may_see(context, "complaint"))
+
+
+@node_of(HISTORY, "history", "complaint", sees=_sees)
 @of_row(
     "履历 – one event of any stream: who, when it happened, when it was recorded, what it changed.",
     changes=list[Change],
 )
-class HistoryLine(HistoryRow):
+class HistoryLine(HistoryRow, Node):
     """One event, as the history shows it."""
 
+    @strawberry.field(
+        description="投诉案件 – the case it is of; null for the line of another kind of stream.",
+        metadata={"link": CASE_OF_LINE},
+    )
+    async def complaint(self, info: Info) -> Annotated["Complaint", strawberry.lazy("api.complaint")] | None:
+        """The case as it is now."""
+        return await CASE_OF_LINE.row(info.context, self)
 
-LINES_OF_STREAM = Pager(HISTORY, HistoryLine, BY_VERSION)
+
 LINES = Pager(HISTORY, HistoryLine, BY_POSITION)
 LINES_LATEST_FIRST = Pager(HISTORY, HistoryLine, Order(BY_POSITION.columns, descending=True))
-
-
-async def lines_of(context: Context, stream: UUID, slice: Slice) -> Connection[HistoryLine]:
-    """A page of the history of one stream; many are asked for at once."""
-
-    async def load(streams: list[UUID]) -> list[Connection[HistoryLine]]:
-        async with context.reading() as database:
-            pages = await LINES_OF_STREAM.pages(database, context.institution, "stream_id", streams, slice)
-        return [connection(pages[s], lambda s=s: count_lines(context, HistoryFilter(stream=s))) for s in streams]
-
-    return await context.loader(("history", slice), load).load(stream)
-
-
-async def count_lines(context: Context, which: HistoryFilter) -> int:
-    """How many lines there are of these."""
-    async with context.reading() as database:
-        return await LINES.count(database, context.institution, which.conditions())
-
-
-async def page_of_lines(
-    context: Context, pager: Pager[HistoryLine], which: HistoryFilter, slice: Slice
-) -> Connection[HistoryLine]:
-    """A page of the lines that meet a filter."""
-    async with context.reading() as database:
-        page = await pager.page(database, context.institution, slice, which.conditions())
-    return connection(page, lambda: count_lines(context, which))
+LINES_OF_CASE = ToMany("complaint_id", "stream_id", Pager(HISTORY, HistoryLine, BY_VERSION))
 
 
 @strawberry.type
@@ -89,8 +90,8 @@ class HistoryQuery:
         """A page of the institution's history."""
         context = info.context
         context.may_ask("history")
-        await context.consistent([HISTORY], consistent_with)
+        await context.consistent(OF_CASES, consistent_with)
         kind = None if aggregate is None else text(aggregate, "aggregate", longest=100)
         which = HistoryFilter(stream=stream, actor=actor, aggregate=kind, after_position=after_position)
         pager = LINES_LATEST_FIRST if descending else LINES
-        return await page_of_lines(context, pager, which, Slice(first, after, last, before))
+        return await page_of(context, pager, Slice(first, after, last, before), which.conditions())

@@ -6,6 +6,8 @@ from uuid import UUID
 import strawberry
 
 from api.context import Context, Info, in_thread
+from api.identity import Identity
+from api.node import Node, declare, own
 from api.row import closed_set
 from api.scalars import BigInt
 from domain.institution import CalendarName, ClosingZone
@@ -19,7 +21,7 @@ for kind in (Role, ClosingZone, CalendarName):
 
 
 @strawberry.type(description="本人 – who asks, as their token says.")
-class Me:
+class Me(Node):
     """A staff member."""
 
     staff_id: UUID
@@ -31,7 +33,7 @@ class Me:
 
 
 @strawberry.type(name="Institution", description="机构 – the tenant all of this belongs to.")
-class InstitutionShown:
+class InstitutionShown(Node):
     """One institution."""
 
     code: str
@@ -58,6 +60,52 @@ class ViewLag:
     alive: bool = strawberry.field(description="Whether a runner of this view was seen lately.")
 
 
+async def _me(context: Context) -> Me:
+    principal = context.principal
+    staff: Staff | None = await in_thread(lambda: context.casebook.read(STAFF, principal.staff_id))
+    assert staff is not None, "whoever has a token is enrolled"
+    return Me(
+        staff_id=principal.staff_id,
+        institution=principal.institution,
+        name=staff.name,
+        number=staff.number,
+        department=staff.department,
+        roles=sorted(principal.roles),
+    )
+
+
+async def _institution(context: Context) -> InstitutionShown:
+    def read() -> InstitutionShown:
+        known = context.reach.institution(context.institution)
+        return InstitutionShown(
+            code=known.place.code,
+            name=known.name,
+            group=known.group,
+            zone=known.place.zone,
+            time_zone=known.place.time_zone,
+            calendar=known.place.calendar,
+            position=BigInt(context.casebook.head()),
+        )
+
+    return await in_thread(read)
+
+
+declare(
+    Me,
+    own(Identity("staff", ["uuid"]), "me", lambda me: me.staff_id, lambda context: context.principal.staff_id, _me),
+)
+declare(
+    InstitutionShown,
+    own(
+        Identity("institution", ["text"]),
+        "institution",
+        lambda institution: institution.code,
+        lambda context: context.institution,
+        _institution,
+    ),
+)
+
+
 @strawberry.type
 class InstitutionQuery:
     """Questions about oneself and one's institution."""
@@ -65,39 +113,14 @@ class InstitutionQuery:
     @strawberry.field(description="本人 – the person the token stands for.")
     async def me(self, info: Info) -> Me:
         """The person the token stands for."""
-        context = info.context
-        context.may_ask("me")
-        principal = context.principal
-        staff: Staff | None = await in_thread(lambda: context.casebook.read(STAFF, principal.staff_id))
-        assert staff is not None, "whoever has a token is enrolled"
-        return Me(
-            staff_id=principal.staff_id,
-            institution=principal.institution,
-            name=staff.name,
-            number=staff.number,
-            department=staff.department,
-            roles=sorted(principal.roles),
-        )
+        info.context.may_ask("me")
+        return await _me(info.context)
 
     @strawberry.field(description="机构 – the institution of whoever asks.")
     async def institution(self, info: Info) -> InstitutionShown:
         """The one institution the token opens."""
-        context = info.context
-        context.may_ask("institution")
-
-        def read() -> InstitutionShown:
-            known = context.reach.institution(context.institution)
-            return InstitutionShown(
-                code=known.place.code,
-                name=known.name,
-                group=known.group,
-                zone=known.place.zone,
-                time_zone=known.place.time_zone,
-                calendar=known.place.calendar,
-                position=BigInt(context.casebook.head()),
-            )
-
-        return await in_thread(read)
+        info.context.may_ask("institution")
+        return await _institution(info.context)
 
     @strawberry.field(description="视图进度 – how far each view has read the institution's history.")
     async def view_lag(self, info: Info) -> list[ViewLag]:

@@ -29,7 +29,7 @@ from graphql import (
 )
 
 from api.access.roles import EXPLORERS, Principal
-from api.cost import Budget, Cost, said, size_variables
+from api.cost import Budget, Cost, Size, said, size_variables
 from api.settings import Environment, Settings
 from api.watch.account import account
 from domain.kernel import Refused
@@ -188,14 +188,14 @@ class Gate:
             raise Refused(*refused)
         return read, introspects
 
-    def _afforded(self, query: str, operation: str | None, sizes: frozenset[tuple[str, int | None]]) -> int:
+    def _afforded(self, query: str, operation: str | None, sizes: frozenset[tuple[str, Size]]) -> int:
         """What an operation costs; raises Refused when that is too much for one."""
         cost, most = self._price(query, operation, sizes), self._settings.cost_max
         if cost > most:
             raise Refused("limit.cost", f"The operation costs {_at_most(cost)}; at most {most}. Ask for smaller pages.")
         return cost
 
-    def _priced(self, query: str, operation: str | None, sizes: frozenset[tuple[str, int | None]]) -> int:
+    def _priced(self, query: str, operation: str | None, sizes: frozenset[tuple[str, Size]]) -> int:
         read, _, _ = self._read(query)
         asked = None if read is None else get_operation_ast(read.document, operation)
         return (

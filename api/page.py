@@ -1,12 +1,15 @@
 """Relay connections over the pages of views."""
 
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Generic, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Annotated, Any, Generic, TypeVar
+from uuid import UUID
 
 import strawberry
 
+from api.context import Context
 from api.scalars import BigInt
-from projections.page import COUNT_MAX, PAGE_DEFAULT, PAGE_MAX, Page
+from projections.page import COUNT_MAX, PAGE_DEFAULT, PAGE_MAX, Condition, Page, Pager, Slice
 from projections.view import Row
 
 T = TypeVar("T", bound=Row)
@@ -69,3 +72,35 @@ def connection(page: Page[T], count: Callable[[], Awaitable[int]]) -> Connection
         ),
         count=count,
     )
+
+
+async def page_of(context: Context, pager: Pager[T], slice: Slice, where: Sequence[Condition] = ()) -> Connection[T]:
+    """The page of the principal's institution's rows that meet the conditions."""
+    async with context.reading() as database:
+        page = await pager.page(database, context.institution, slice, where)
+    return connection(page, partial(_count, context, pager, where))
+
+
+async def page_within(context: Context, pager: Pager[T], column: str, parent: UUID, slice: Slice) -> Connection[T]:
+    """The page of the rows whose `column` names this parent; those of many parents are asked for at once."""
+
+    async def load(parents: list[UUID]) -> list[Connection[T]]:
+        async with context.reading() as database:
+            pages = await pager.pages(database, context.institution, column, parents, slice)
+        return [connection(pages[one], partial(_count, context, pager, [pager.of(column, one)])) for one in parents]
+
+    return await context.loader((pager, column, slice), load).load(parent)
+
+
+def known_page(pager: Pager[T], rows: Sequence[T], slice: Slice) -> Connection[T]:
+    """The page of rows that are in memory."""
+
+    async def count() -> int:
+        return len(rows)
+
+    return connection(pager.page_of(rows, slice), count)
+
+
+async def _count(context: Context, pager: Pager[Any], where: Sequence[Condition]) -> int:
+    async with context.reading() as database:
+        return await pager.count(database, context.institution, where)

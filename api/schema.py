@@ -6,19 +6,21 @@ from strawberry.schema.config import StrawberryConfig
 from strawberry.tools import merge_types
 from strawberry.types import ExecutionContext
 
+from api.clock import ClockQuery
 from api.complaint import ComplaintQuery
 from api.complaint_commands import ComplaintMutation
 from api.history import HistoryQuery
 from api.institution import InstitutionQuery
 from api.plan.extension import Documents, Planned
 from api.live.subscription import LiveSubscription
+from api.node import NodeQuery
 from api.plan.planner import Planner
 from api.policy import PolicyMutation, PolicyQuery
 from api.scalars import SCALARS
 from api.settings import Settings
 from api.staff import StaffMutation
 
-Query = merge_types("Query", (ComplaintQuery, HistoryQuery, InstitutionQuery, PolicyQuery))
+Query = merge_types("Query", (NodeQuery, ComplaintQuery, ClockQuery, HistoryQuery, InstitutionQuery, PolicyQuery))
 Mutation = merge_types("Mutation", (ComplaintMutation, StaffMutation, PolicyMutation))
 Subscription = merge_types("Subscription", (LiveSubscription,))
 

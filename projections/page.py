@@ -130,6 +130,11 @@ class Pager(Generic[T]):
             found[row[place]].append(row)
         return {id: self._page(rows, slice) for id, rows in found.items()}
 
+    def of(self, column: str, value: Any) -> Condition:
+        """The condition that a column of the view holds this value."""
+        assert column in self._names, f"{self.view.name} has no column {column}"
+        return f'"{column}" = %s', value  # pyright: ignore[reportReturnType]  a column's name is ours
+
     def page_of(self, rows: Iterable[T], slice: Slice) -> Page[T]:
         """The same page of rows that are in memory, in this order."""
         ordered = sorted(rows, key=self._place, reverse=self.order.descending)

@@ -6,7 +6,7 @@ command line, which waits, and the edge, which does not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Generic, LiteralString, TypeVar
@@ -14,7 +14,7 @@ from typing import Any, Generic, LiteralString, TypeVar
 from psycopg import AsyncConnection, Connection
 from psycopg.sql import SQL, Identifier
 
-from projections.view import Row, View
+from projections.view import Key, Row, View
 
 T = TypeVar("T", bound=Row)
 U = TypeVar("U", bound=Row)
@@ -51,6 +51,13 @@ def question(view: View[T], text: LiteralString, **values: Any) -> Question[T]:
     return Question(view, view.row, _said(view, text), values)
 
 
+def keyed(view: View[T], institution: str, keys: Sequence[Key]) -> Question[T]:
+    """The rows with these whole keys, those that there are, in no order."""
+    columns = zip(*keys, strict=True) if keys else [()] * len(view.key)
+    values = {f"key_{n}": list(column) for n, column in enumerate(columns)}
+    return Question(view, view.row, _keyed(view), {"institution": institution, **values})
+
+
 def ask(connection: Connection[Any], question: Question[T]) -> list[T]:
     """The answer, in the order the question gives."""
     return question.rows(connection.execute(question.query, question.values).fetchall())
@@ -66,6 +73,25 @@ async def ask_async(connection: AsyncConnection[Any], question: Question[T]) -> 
 def _said(view: View[Any], text: LiteralString) -> bytes:
     columns = SQL(", ").join(Identifier(c.name) for c in view.columns)
     return SQL(text).format(columns=columns).as_bytes(None)
+
+
+@cache
+def _keyed(view: View[Any]) -> bytes:
+    types = {c.name: c.type for c in view.columns}
+    each = [
+        SQL("%({})s::{}[]").format(SQL(f"key_{n}"), SQL(types[name]))  # pyright: ignore[reportArgumentType]  ours
+        + SQL(' COLLATE "C"' if types[name] == "text" else "")
+        for n, name in enumerate(view.key)
+    ]
+    text = SQL(
+        "SELECT {} FROM {} WHERE institution = %(institution)s AND ({}) IN (SELECT * FROM unnest({}) AS wanted)"
+    ).format(
+        SQL(", ").join(Identifier(c.name) for c in view.columns),
+        Identifier(view.name),
+        SQL(", ").join(map(Identifier, view.key)),
+        SQL(", ").join(each),
+    )
+    return text.as_bytes(None)
 
 
 @cache

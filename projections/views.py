@@ -5,4 +5,7 @@ from projections.complaint import COMPLAINTS
 from projections.history import HISTORY
 from projections.view import VIEWS
 
-__all__ = ["CLOCKS", "COMPLAINTS", "HISTORY", "VIEWS"]
+OF_CASES = (COMPLAINTS, CLOCKS, HISTORY)
+"""The views that show complaint cases, and lead from one to the other: who waits for one of them waits for all."""
+
+__all__ = ["CLOCKS", "COMPLAINTS", "HISTORY", "OF_CASES", "VIEWS"]

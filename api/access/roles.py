@@ -25,6 +25,8 @@ EXPLORERS = frozenset({Role.AUDITOR, Role.ADMIN})
 """Posts the schema itself is shown to in production: introspection, and suggestions for misspelt names."""
 
 QUERIES: dict[str, frozenset[Role]] = {
+    "node": EVERYONE,  # and whoever may ask the ordinary question about what it names: see `api.node`
+    "nodes": EVERYONE,
     "me": EVERYONE,
     "institution": EVERYONE,
     "complaint": CASE_READERS,

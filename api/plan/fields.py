@@ -12,19 +12,20 @@ from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
-from api.complaint import CLOCKS_DUE, CLOCKS_OF_CASE, PAGERS, ComplaintFilter
+from api.clock import CLOCKS_DUE, CLOCKS_OF_CASE
+from api.complaint import PAGERS, ComplaintFilter
 from api.context import Context
-from api.history import LINES, LINES_LATEST_FIRST, LINES_OF_STREAM
+from api.history import LINES, LINES_LATEST_FIRST, LINES_OF_CASE
+from api.identity import of_view
+from api.node import NODES_OF_VIEWS
 from api.plan.sql import NOW, Ask, Link
 from domain.clock import ClockKind
 from domain.kernel import Refused, text
-from projections.clock import CLOCKS
-from projections.complaint import COMPLAINTS
 from projections.complaint_questions import CaseOrder, ClockFilter
-from projections.history import HISTORY
 from projections.history_filter import HistoryFilter
 from projections.page import Condition, Pager, Slice
 from projections.view import View
+from projections.views import OF_CASES
 
 
 @dataclass(frozen=True)
@@ -88,29 +89,31 @@ def _history(
     return Ask(LINES_LATEST_FIRST if descending else LINES, Slice(**slice), which.conditions())
 
 
-_OF_CASES = (COMPLAINTS, CLOCKS, HISTORY)
 QUESTIONS: Mapping[str, Question] = MappingProxyType(
     {
-        "complaints": Question(_OF_CASES, _complaints),
-        "complaint": Question(_OF_CASES, _complaint, single=True),
-        "complaintClocks": Question((CLOCKS,), _clocks),
-        "history": Question((HISTORY,), _history),
+        "complaints": Question(OF_CASES, _complaints),
+        "complaint": Question(OF_CASES, _complaint, single=True),
+        "complaintClocks": Question(OF_CASES, _clocks),
+        "history": Question(OF_CASES, _history),
     }
 )
 """By the name of the root field, which is also its name in `api.access.roles.QUERIES`."""
 
-ROWS: Mapping[str, View[Any]] = MappingProxyType(
-    {"Complaint": COMPLAINTS, "ComplaintClock": CLOCKS, "HistoryLine": HISTORY}
-)
+ROWS: Mapping[str, View[Any]] = MappingProxyType(NODES_OF_VIEWS)
 """The view whose rows a type shows."""
 
 LINKS: Mapping[tuple[str, str], tuple[Link, Pager[Any]]] = MappingProxyType(
     {
-        ("Complaint", "clocks"): (Link("complaint_id", "complaint_id"), CLOCKS_OF_CASE),
-        ("Complaint", "history"): (Link("stream_id", "complaint_id"), LINES_OF_STREAM),
+        ("Complaint", "clocks"): (Link("complaint_id", "complaint_id"), CLOCKS_OF_CASE.pager),
+        ("Complaint", "history"): (Link("stream_id", "complaint_id"), LINES_OF_CASE.pager),
     }
 )
 """The pages of a row's own rows, by type and field."""
+
+
+def _quoted(column: str) -> str:
+    return f'"{column}"'
+
 
 _PAST = f"greatest(0, trunc(extract(epoch FROM {NOW}::timestamptz - %s)))::bigint"
 COMPUTED: Mapping[tuple[str, str], str] = MappingProxyType(
@@ -121,6 +124,12 @@ COMPUTED: Mapping[tuple[str, str], str] = MappingProxyType(
             + _PAST.replace("%s", "{0}.due_at")
             + ", 0) END || '\"'"
         ),
+        **{
+            (name, "id"): "'\"' || "
+            + of_view(view).sql(["{0}." + column for column in map(_quoted, view.key)])
+            + " || '\"'"
+            for name, view in NODES_OF_VIEWS.items()
+        },
     }
 )
 """What a resolver computes, in SQL as JSON, by type and field; `{0}` is the row."""

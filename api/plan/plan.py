@@ -57,11 +57,12 @@ class Plan:
 
     def _asks(self, root: Root, context: Context, variables: VariableValues) -> tuple[list[Ask], int | None]:
         """The pages asked for, and the position to wait for."""
-        context.may_ask(root.chosen.name)
+        for question in root.asked:
+            context.may_ask(question)
         given = root.chosen.arguments.of(variables)
         position: int | None = given.pop("consistent_with", None)
         slices = [Slice(**nested.chosen.arguments.of(variables)) for nested in root.within]
-        within = [Ask(nested.pager, slice) for nested, slice in zip(root.within, slices, strict=True)]
+        within = [Ask(n.pager, slice, rows=n.rows) for n, slice in zip(root.within, slices, strict=True)]
         return [root.question.ask(context, **given), *within], position
 
     def _statement(self, root: Root, asks: list[Ask], context: Context) -> Statement:

@@ -32,10 +32,11 @@ from strawberry.types.base import StrawberryObjectDefinition
 from strawberry.types.enum import StrawberryEnumDefinition
 from strawberry.types.field import StrawberryField
 
+from api.link import ToOne
 from api.page import Connection
 from api.plan.arguments import Arguments
 from api.plan.fields import COMPUTED, ELEMENTS, LINKS, QUESTIONS, ROWS, Question
-from api.plan.sql import Link, Pages, Part, Piece, Scope, column, cursor, joined, members, nested
+from api.plan.sql import Link, Pages, Part, Piece, Scope, column, cursor, joined, members, nested, other
 from projections.page import Pager
 
 _SCALARS = {
@@ -83,10 +84,11 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Nested:
-    """The pages of a row's own rows, with the pager that makes them."""
+    """The pages of a row's own rows, with the pager that makes them, and whether any of the rows is asked for."""
 
     chosen: Chosen
     pager: Pager[Any]
+    rows: bool = True
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ class Root:
     question: Question
     pages: Pages
     within: Sequence[Nested]
+    asked: Sequence[str]
+    """The questions whoever asks must be allowed: the root's own and those its links stand for."""
 
 
 @dataclass
@@ -138,6 +142,7 @@ class Reader:
         self._operation = operation
         self._flags = flags
         self._within: list[Nested] = []
+        self._asked: list[str] = []
 
     def roots(self) -> list[tuple[str, Root | bytes]]:
         """The fields of the operation: questions, or text that is always the same. Raises Declined."""
@@ -157,13 +162,13 @@ class Reader:
         question = QUESTIONS.get(chosen.name)
         if question is None:
             raise Declined(chosen.name)
-        self._within = []
+        self._within, self._asked = [], [chosen.name]
         type_: GraphQLObjectType = chosen.type
         if question.single:
             parts: Sequence[Part] = [Part(chosen.key, "edges", self._row(type_, chosen))]
         else:
             parts = self._connection(type_, chosen)
-        return Root(chosen, question, Pages(0, parts), list(self._within))
+        return Root(chosen, question, Pages(0, parts), list(self._within), list(self._asked))
 
     def _chosen(self, type_: GraphQLObjectType, selected: Sequence[SelectionSetNode]) -> list[Chosen | str]:
         """The fields in order; `__typename` as its key alone."""
@@ -288,13 +293,24 @@ class Reader:
             return lambda scope: text.replace("{0}", scope.alias)
         if place in LINKS:
             return self._link(chosen, *LINKS[place])
+        if isinstance(link := chosen.field.metadata.get("link"), ToOne):
+            return self._one(chosen, link)
         raise Declined(".".join(place))
+
+    def _one(self, chosen: Chosen, link: ToOne) -> Piece:
+        (key,) = link.view.key
+        self._asked.append(link.asks)
+        index = len(self._asked)
+        return other(self._row(chosen.type, chosen), index, link.view.name, key, link.column)
 
     def _link(self, chosen: Chosen, link: Link, pager: Pager[Any]) -> Piece:
         type_: GraphQLObjectType = chosen.type
         self._within.append(Nested(chosen, pager))
         index = len(self._within)
-        return nested(Pages(index, self._connection(type_, chosen), link))
+        parts = self._connection(type_, chosen)
+        rows = any(part.kind in ("edges", "info") for part in parts)
+        self._within[index - 1] = Nested(chosen, pager, rows)
+        return nested(Pages(index, parts, link))
 
     def _column(self, type_: GraphQLObjectType, chosen: Chosen) -> Piece:
         view, name = ROWS.get(type_.name), chosen.field.metadata.get("column")

@@ -55,16 +55,18 @@ _ISO = (
 
 
 class Ask:
-    """One page as a request asks for it. Raises Refused for a cursor that is none of this list."""
+    """One page as a request asks for it, or without `rows` its count. Raises Refused for a cursor of another list."""
 
-    def __init__(self, pager: Pager[Any], slice: Slice, where: Sequence[Condition] = ()) -> None:
+    def __init__(self, pager: Pager[Any], slice: Slice, where: Sequence[Condition] = (), *, rows: bool = True) -> None:
         self.pager = pager
         self.slice = slice
         self._where = [text for text, _ in where]
         self.values = [value for _, value in where]
         for cursor, name in ((slice.after, "after"), (slice.before, "before")):
             if cursor is not None:
-                self.values += pager._read(cursor, name)
+                read = pager._read(cursor, name)
+                # a value no condition names has no type
+                self.values += read if rows else ()
         self.values.append(slice.size)
 
     @property
@@ -209,6 +211,17 @@ def members(fields: Sequence[tuple[str, Sequence[Piece]]]) -> list[Piece]:
     for key, value in fields:
         pieces += [("," if pieces else "{") + f'"{key}":', *value]
     return [*pieces, "}"] if pieces else ["{}"]
+
+
+def other(fields: Sequence[Piece], index: int, view: str, key: str, column: str) -> Piece:
+    """The row of another view whose `key` is in this row's `column`, or null: a subquery for each row."""
+
+    def said(scope: Scope) -> str:
+        below = Scope(f"o{index}", None, scope.asks, scope.firsts)
+        rows = f'SELECT * FROM "{view}" WHERE institution = {INSTITUTION} AND "{key}" = {scope.alias}."{column}"'
+        return f"coalesce((SELECT {joined(fields, below)} FROM ({rows}) AS {below.alias}), 'null')"
+
+    return said
 
 
 def nested(pages: Pages) -> Piece:

@@ -185,7 +185,7 @@ class Written:
         if not isinstance(below, GraphQLObjectType):
             key = self.key() if self.chance(0.3) else ""
             return f"{key}{name}{self.directive()}"
-        if depth > 4 and below.name.endswith("Connection"):
+        if depth > 4:
             return "__typename"
         arguments = self.slice(name) if below.name.endswith("Connection") else []
         said = f"({', '.join(arguments)})" if arguments else ""

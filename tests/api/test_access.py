@@ -6,7 +6,7 @@ import asyncio
 import re
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -16,10 +16,13 @@ from api import complaint_commands, policy, staff
 from api.access.roles import QUERIES
 from api.access.token import issue_token, revoke_token, tokens
 from api.context import query_pool
+from api.identity import Identity, of_view
 from api.schema import build
 from domain.kernel import Refused, Role
 from domain.staff import STAFF
 from domain.store.casebook import House
+from projections.complaint import COMPLAINTS
+from projections.history import HISTORY
 from tests.api.conftest import SETTINGS, Desk, Edge, Office, intake, stamp
 from tests.api.statements import watched
 
@@ -148,6 +151,7 @@ def test_the_auditor_may_ask_everything_and_decide_nothing(office: Office) -> No
     assert office[Role.AUDITOR].refused("complaintReceive", **intake())["code"] == "access.role"
 
 
+NOBODY = Identity("staff", ["uuid"]).write((UUID(int=1),))
 QUESTIONS: dict[str, str] = {
     "me": "{ me { roles } }",
     "institution": "{ institution { code } }",
@@ -159,6 +163,8 @@ QUESTIONS: dict[str, str] = {
     "history": "{ history { edges { cursor } } }",
     "complaintPolicy": "{ complaintPolicy { version } }",
     "viewLag": "{ viewLag { view } }",
+    "node": f'{{ node(id: "{NOBODY}") {{ id }} }}',
+    "nodes": f'{{ nodes(ids: ["{NOBODY}"]) {{ id }} }}',
 }
 
 
@@ -271,6 +277,8 @@ def test_every_statement_of_a_question_names_the_institution(
     for question in QUESTIONS.values():
         auditor.ask(question, **({"id": case} if "$id" in question else {}))
     auditor.ask("{ complaints { totalCount edges { node { clocks { totalCount } history { totalCount } } } } }")
+    ids = [of_view(COMPLAINTS).write((UUID(case),)), of_view(HISTORY).write((UUID(case), 1))]
+    assert all(auditor.ask("query ($ids: [ID!]!) { nodes(ids: $ids) { id } }", ids=ids)["nodes"])
     asked = [sent for sent in seen if "api_token" not in sent.text]
     questions = [sent for sent in asked if "set_config" not in sent.text]
     assert len(questions) >= 5
