@@ -19,7 +19,7 @@ from api.watch.account import ANSWERED, Account
 OTHER = "other"
 INTERNAL = "internal"
 CODES = frozenset({*SENTENCES, ANSWERED, INTERNAL})
-ROUTES = frozenset({"/graphql"})
+ROUTES = frozenset({"/graphql", "/sign-in", "/sign-out", "/password"})
 """Paths that are counted under their own name, beside those `Meters` is told of."""
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -77,7 +77,7 @@ class Meters:
         for code in (said.code, *(command.code for command in said.commands)):
             if code not in (None, ANSWERED):
                 self._codes.labels(code if code in CODES else OTHER).inc()
-        if said.road is not None:
+        if said.road is not None and said.kind == "question":
             self._roads.labels(said.road).inc()
         if said.cost is not None:
             self._cost.inc(said.cost)
