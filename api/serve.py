@@ -78,6 +78,7 @@ class Server(uvicorn.Server):
         """Take no more connections, finish what is under way, roll back what is not finished in time."""
         late = asyncio.create_task(self._interrupt())
         try:
+            await self._app.state.live.end()  # before uvicorn waits for streams that do not end by themselves
             await super().shutdown(sockets)
         finally:
             late.cancel()
@@ -94,6 +95,10 @@ def serve(
     """Serve until SIGINT or SIGTERM. `ready` is told the address once it is bound; port 0 is any free one."""
     configure(settings.environment)
     with _bound(settings.host, settings.port if port is None else port) as listener:
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            # the kernel's part: forget a subscriber who reads nothing, with what was still to be sent to them
+            unread = int(settings.live_stall_seconds * 2000)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, unread)
         app = create_app(settings, house, wake=wake)
         config = uvicorn.Config(
             app,
@@ -102,6 +107,9 @@ def serve(
             log_level="warning",
             access_log=False,
             server_header=False,
+            ws_max_size=settings.live_message_bytes_max,
+            ws_per_message_deflate=False,  # it would be done again for each subscriber of the same message
+            ws_ping_interval=None,  # subscribers are pinged by the protocol above, which browsers can answer, too
             timeout_graceful_shutdown=int(settings.grace_seconds) + LAST_SECONDS,
         )
         host, bound = listener.getsockname()[:2]

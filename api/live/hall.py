@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from uuid import UUID
 
 from api.access.roles import Principal
@@ -69,5 +69,6 @@ class Hall:
         for leave in list(self._inside):
             leave()
         if self._inside:
-            async with asyncio.timeout(END_SECONDS):
-                await self._empty.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(END_SECONDS):
+                    await self._empty.wait()

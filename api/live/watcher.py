@@ -77,6 +77,11 @@ class Watcher:
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def followed(self) -> int:
+        """How many institutions are followed."""
+        return len(self._places)
+
     def wake(self) -> None:
         """This process appended something: look soon. From the event loop only."""
         self._woken.set()

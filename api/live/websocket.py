@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, aclosing, suppress
 from enum import IntEnum
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -138,7 +139,7 @@ class Connection:
         """Until either side has enough."""
         restart = "server.ending: The server ends; connect again and resume."
         with self._hall.inside(lambda: self._leave(Close.RESTART, restart)), self._seats:
-            self._begin(self._listen())
+            self._begin(self._listen)
             try:
                 leave = await self._leaving
             finally:
@@ -162,12 +163,12 @@ class Connection:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._websocket.close(leave.code, reason)
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _begin(self, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         """Do something beside the rest, as long as the connection lasts. Its faults end the connection."""
 
         async def minded() -> None:
             try:
-                await work
+                await work()
             except WebSocketDisconnect:
                 self._gone()
             except Unauthenticated as problem:
@@ -195,7 +196,7 @@ class Connection:
     # what the client says
 
     async def _listen(self) -> None:
-        self._begin(self._expect_init())
+        self._begin(self._expect_init)
         while not self._leaving.done():
             match await self._received():
                 case Init() as said:
@@ -251,8 +252,8 @@ class Connection:
             self._leave(Close.TOO_MANY, f"{refused.code}: {refused.sentence}")
             return
         self._acknowledged = True
-        self._begin(self._mind_token(self._guest))
-        self._begin(self._mind_silence())
+        self._begin(partial(self._mind_token, self._guest))
+        self._begin(self._mind_silence)
         await self._send(_text(type="connection_ack"))
 
     async def _subscribe(self, said: Subscribe) -> None:
@@ -267,7 +268,7 @@ class Connection:
             )
             await self._send(_text(type="error", id=said.id, payload=problem.errors))
         else:
-            self._operations[said.id] = self._begin(self._tell(said.id, said.payload, self._guest))
+            self._operations[said.id] = self._begin(partial(self._tell, said.id, said.payload, self._guest))
 
     # what is said without being asked
 

@@ -99,9 +99,9 @@ class Socket:
         self.say(type="connection_init", **payload)
         assert self.hear() == {"type": "connection_ack"}
 
-    def subscribe(self, query: str, id: str = "1", **variables: Any) -> None:
+    def subscribe(self, query: str, name: str = "1", /, **variables: Any) -> None:
         """Begin a subscription."""
-        self.say(type="subscribe", id=id, payload={"query": query, "variables": variables})
+        self.say(type="subscribe", id=name, payload={"query": query, "variables": variables})
 
     def next(self, id: str = "1") -> dict[str, Any]:
         """The one field of the next message of a subscription; pings are answered."""
