@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 
 from api.access.login import Desk
+from api.access.read_log import ReadLog
 from api.context import Reach, query_pool
 from api.edge.admission import Admission, Admitting
 from api.edge.edge import Edge
@@ -43,30 +44,43 @@ def create_app(
     `clock` says the one moment of each request.
     """
     pool = query_pool(settings, house)
+
     def woken() -> None:
         wake()
         edge.live.wake()
 
-    reach = Reach(settings, house, pool, woken)
+    read_log = ReadLog(house.conninfo, seconds=settings.read_log_seconds, flush=settings.read_log_flush)
+    reach = Reach(settings, house, pool, read_log, woken)
     admission = Admission(settings)
     edge = Edge(reach, clock, admission)
     health, meters = Health(house, list(VIEWS.values())), Meters()
     pools = {"questions": pool, "commands": house.pool}
     kept = {} if edge.planner is None else {"plans": edge.planner.plans}
-    meters.watch(Gauges(admission, health, pools, kept, more={"live_connections": ("Connections for subscriptions.", lambda: len(edge.live.hall))}).collect)
+    meters.watch(
+        Gauges(
+            admission,
+            health,
+            pools,
+            kept,
+            more={"live_connections": ("Connections for subscriptions.", lambda: len(edge.live.hall))},
+        ).collect
+    )
     lookout = Lookout(settings, health, meters, edge.doorkeeper)
     desk = Desk(reach, edge.doorkeeper, clock)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         await pool.open(wait=True)
+        read_log.open()
         try:
             yield
         finally:
             await edge.live.end()
+            await read_log.close()
             await pool.close()
 
     app = FastAPI(title="Anjuan", openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.state.read_log = read_log
     app.state.planner, app.state.live, app.state.answers = edge.planner, edge.live, edge.answers
     app.add_exception_handler(HTTPException, not_served)
     app.add_api_route("/", root, methods=["GET"])

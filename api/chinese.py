@@ -162,6 +162,8 @@ SENTENCES: dict[str, str] = {
     "token.id": "请以编号（至少八位十六进制）指明令牌。",
     "token.validity": "令牌有效期不在允许范围内。",
     "argument.invalid": "参数的值无效，请按字段说明填写。",
+    "read_log.away": "暂时无法记录个人信息的查阅，因此不予显示；请稍后重试。已发送的指令可能已保存，请用同一指令编号重发，不会重复执行。",
+    "request.purpose": "请填写查阅目的，不超过 200 字，UTF-8 编码（请求头中须百分号编码）。",
     "request.fields": "请发送只含规定字段的 JSON 对象，各字段均为文本。",
     "request.body": "请求内容不是有效的 GraphQL 请求，请发送 UTF-8 编码的 JSON。",
     "request.content_type": "请以 application/json（UTF-8）发送请求。",

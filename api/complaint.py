@@ -24,6 +24,7 @@ from projections.complaint_questions import ORDERS, CaseFilter, CaseOrder, cases
 from projections.history import words
 from projections.history_filter import HistoryFilter
 from projections.page import Pager, Slice
+from projections.personal import personal_columns
 from projections.question import Question, ask_async
 from projections.view import Key, Row
 from projections.views import OF_CASES
@@ -202,7 +203,12 @@ class ComplaintQuery:
         found: dict[str, Blame] = await in_thread(lambda: blame(house, COMPLAINTS, institution, id, **bounds))
         if not found:
             raise _none(id, bounds)
-        return [_blamed(name, said) for name, said in found.items()]
+        row = COMPLAINTS.row(**{name: said.value for name, said in found.items()})
+        personal = personal_columns(COMPLAINTS.row)
+        return [
+            _blamed(name, said, context.reveal(row, name) if name in personal else said.value)
+            for name, said in found.items()
+        ]
 
 
 async def case_as_of(context: Context, id: UUID, bounds: Bounds, *, latest: bool = False) -> Complaint:
@@ -236,8 +242,7 @@ def _none(id: UUID, bounds: Bounds) -> Refused:
     )
 
 
-def _blamed(name: str, said: Blame) -> FieldBlame:
-    value = said.value
+def _blamed(name: str, said: Blame, value: Any) -> FieldBlame:
     shown = ", ".join(words(v) for v in value) if isinstance(value, tuple) else None if value is None else words(value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]  a row's tuples hold what its words are made of
     return FieldBlame(
         field=to_camel_case(name),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
+from uuid import UUID
 
 import anyio.to_thread
 import strawberry
@@ -15,15 +16,21 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool
 from strawberry.dataloader import DataLoader
 
+from api.access.glass import glass_for, open_glasses
+from api.access.mask import masked, sees
+from api.access.read_log import UNSAID, Asking, Entry, ReadLog, Reads
 from api.access.roles import QUERIES, Principal, must_be_allowed, must_be_in_scope
 from api.settings import Settings
 from domain.credential import Scope
+from domain.glass import Glass
 from domain.institution import INSTITUTION, Institution, institution_id
 from domain.kernel import Refused
+from domain.personal import ERASED
 from domain.store.casebook import Casebook, House
 from domain.store.tenant import begin_reading
+from projections.personal import personal_columns, view_of
 from projections.tracking import wait_for_async
-from projections.view import View
+from projections.view import Row, View
 
 K = TypeVar("K", bound=Hashable)
 
@@ -35,6 +42,7 @@ class Reach:
     settings: Settings
     house: House
     pool: AsyncConnectionPool[AsyncConnection[Any]]
+    read_log: ReadLog
     wake: Callable[[], None] = lambda: None
     institutions: dict[str, Institution] = field(default_factory=dict[str, Institution])
 
@@ -58,6 +66,8 @@ class Context:
     moment: datetime
     correlation: str
     loaders: dict[Any, DataLoader[Any, Any]] = field(default_factory=dict[Any, "DataLoader[Any, Any]"])
+    asking: Asking = UNSAID
+    reads: Reads = field(default_factory=Reads)
 
     passes: bool = field(default=False, init=False)
     """Whether something in the answer is of the moment, or not to be kept for another reason."""
@@ -79,6 +89,45 @@ class Context:
     def casebook(self) -> Casebook:
         """The histories of the principal's institution."""
         return self.reach.house.casebook(self.institution)
+
+    @property
+    def glasses(self) -> tuple[Glass, ...]:
+        """The broken glasses of whoever asks that are open now; what they show follows from the row, not from posts."""
+        return open_glasses(self.principal, self.now) if self.principal.glasses else ()
+
+    def reveal(self, row: Row, column: str) -> Any:
+        """A personal column of a row as whoever asks may see it: a mask, or the value, and then it is to be logged."""
+        value = getattr(row, column)
+        if value is None or value == ERASED:
+            return value
+        view = view_of(type(row))
+        glass = None
+        if not sees(self.principal.roles, view.name, column):
+            glass = glass_for(self.principal, self.now, view, row) if self.principal.glasses else None
+            if glass is None:
+                return masked(view.name, column, value)
+        subject = getattr(row, personal_columns(view.row)[column])
+        self.saw(view.name, column, (subject,), None if glass is None else glass.id)
+        return value
+
+    def saw(self, view: str, columns: str | Iterable[str], subjects: Iterable[UUID], glass: UUID | None = None) -> None:
+        """Whoever asks is shown these columns of these people unmasked, so the answer is logged, and not kept."""
+        self.passes = True
+        self.reads.add(view, columns, subjects, glass)
+
+    async def log_reads(self) -> None:
+        """Store what was shown since the last time, which every answer waits for; raises ReadLogAway.
+
+        Whoever sends an answer, by whatever road, calls this first and sends nothing if it raises.
+        """
+        if self.reads:
+            who, asking = self.principal, self.asking
+            await self.reach.read_log.store(
+                [
+                    Entry(who.institution, who.staff_id, who.token_id, self.correlation, asking, shown)
+                    for shown in self.reads.taken()
+                ]
+            )
 
     def may_ask(self, question: str) -> None:
         """Refuse unless the principal's token is for questions, and their posts may ask this."""

@@ -1,7 +1,8 @@
 """GraphQL types that *are* the rows of views: every column is a field, and says so in its metadata.
 
 A field made here has `metadata={"column": …}`; whatever compiles a selection to SQL may take it from the table as it
-is. A field with a resolver has none and must be resolved.
+is, unless the column is personal: such a field shows a mask to whoever's posts do not see it (`api.access.mask`), and
+whoever does is in the log of reads. A field with a resolver has no column and must be resolved.
 """
 
 from __future__ import annotations
@@ -18,15 +19,30 @@ from uuid import UUID
 
 import strawberry
 from strawberry.types.enum import StrawberryEnumDefinition
+from strawberry.types.field import StrawberryField
 
 from api.chinese import FIELDS, KINDS, WORDS
 from api.scalars import BigInt
 from domain.money import Money
+from projections.personal import personal_columns
 from projections.view import Row
 
 T = TypeVar("T", bound=Row)
 
 AS_THEY_ARE = (str, bool, UUID, datetime, Money)
+
+
+class Guarded(StrawberryField):
+    """A personal column: masked, or shown and logged."""
+
+    @property
+    def is_basic_field(self) -> bool:
+        """Never: who asks must be known."""
+        return False
+
+    def get_result(self, source: Any, info: Any, args: list[Any], kwargs: Any) -> Any:
+        """The value, or what stands in its place for whoever asks."""
+        return info.context.reveal(source, self.python_name)
 
 
 @dataclass_transform(kw_only_default=True)
@@ -39,12 +55,14 @@ def of_row(description: str, **typed: Any) -> Callable[[type[T]], type[T]]:
     def decorate(cls: type[T]) -> type[T]:
         row = next(base for base in cls.__mro__[1:] if issubclass(base, Row))
         hints = get_type_hints(row)
+        personal = personal_columns(row)
         for field in dataclasses.fields(row):
             default: dict[str, Any] = {}
             if field.default is not dataclasses.MISSING:
                 default["default"] = field.default
             cls.__annotations__[field.name] = typed.get(field.name) or shown(hints[field.name])
-            column = strawberry.field(description=FIELDS.get(field.name), metadata={"column": field.name}, **default)
+            kind = Guarded if field.name in personal else StrawberryField
+            column = kind(description=FIELDS.get(field.name), metadata={"column": field.name}, **default)
             setattr(cls, field.name, column)
         return strawberry.type(cls, description=description)
 

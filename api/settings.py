@@ -124,6 +124,13 @@ class Settings(BaseSettings):
         default=0.05, gt=0, description="the same while they move: shortest time between messages of a subscription"
     )
     plan: bool = Field(default=True, description="answer questions by compiled SQL where that is known to be the same")
+    read_log_seconds: float = Field(
+        default=5.0, gt=0, description="longest wait for the log of reads; then an answer with personal data is refused"
+    )
+    read_log_flush: bool = Field(
+        default=True,
+        description="whether ordinary reads, too, are on disk before the answer leaves; break-glass always is",
+    )
     cost_per_minute: int = Field(default=600_000, ge=1, description="most a person's requests may cost per minute")
 
     @property

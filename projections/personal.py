@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Annotated, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from domain.personal import Personal
-from projections.view import Row
+from projections.view import VIEWS, Row, View
 
 
 @cache
@@ -19,3 +19,10 @@ def personal_columns(row: type[Row]) -> dict[str, str]:
                 if isinstance(mark, Personal):
                     found[name] = mark.subject
     return found
+
+
+@cache
+def view_of(row: type[Row]) -> View[Any]:
+    """The view whose rows these are, or are made as."""
+    (view,) = (view for view in VIEWS.values() if issubclass(row, view.row))
+    return view

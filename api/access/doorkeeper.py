@@ -158,7 +158,7 @@ class Doorkeeper:
         if not token.valid(now):
             sentence = "This token was revoked; sign in again, or ask the administrator for a new one."
             raise Unauthenticated(sentence, "access.token_revoked")
-        principal = Principal(row[0], staff_id, staff.may_act(), token.scopes, id)
+        principal = Principal(row[0], staff_id, staff.may_act(), token.scopes, id, staff.glasses)
         _put(self._remembered, sha256, Remembered(sha256, principal, version, token.expires_at))
         return principal
 
@@ -168,7 +168,7 @@ class Doorkeeper:
         if row is None or staff is None or (known.issuer, known.subject) not in staff.identities:
             sentence = "Your sign-in is valid, but nobody here is linked to it; ask the administrator to link you."
             raise Unauthenticated(sentence, "access.identity_unknown")
-        return Principal(row[0], row[1], staff.may_act(), self._persons_scopes, known.token_id)
+        return Principal(row[0], row[1], staff.may_act(), self._persons_scopes, known.token_id, staff.glasses)
 
     async def _found(self, statement: Any, key: bytes) -> tuple[Any, ...] | None:
         async with self._pool.connection() as connection:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from domain.credential import Scope
+from domain.glass import Glass
 from domain.kernel import Refused, Role
 
 EVERYONE = frozenset(Role)
@@ -49,7 +50,8 @@ QUERIES: dict[str, frozenset[Role]] = {
 class Principal:
     """Who asks: a staff member of one institution, with the posts they hold now, by a token of some scopes.
 
-    `token_id` names the token in logs and to whoever revokes it; it opens nothing.
+    `token_id` names the token in logs and to whoever revokes it; it opens nothing. `glasses` are those they broke
+    (紧急查看); see `api.access.glass` for which of them are still open.
     """
 
     institution: str
@@ -57,6 +59,7 @@ class Principal:
     roles: frozenset[Role]
     scopes: frozenset[Scope]
     token_id: str
+    glasses: tuple[Glass, ...] = ()
 
 
 def must_be_in_scope(principal: Principal, scope: Scope) -> None:

@@ -14,6 +14,8 @@ from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOpe
 from strawberry.types.graphql import OperationType as Kind
 
 from api.access.doorkeeper import Doorkeeper, Unauthenticated
+from api.access.read_log import Asking, ReadLogAway, purpose_of
+from api.access.read_log import Road as LogRoad
 from api.access.roles import Principal
 from api.access.throttle import client_address
 from api.context import Context, Reach
@@ -92,15 +94,18 @@ class Edge:
     ) -> Response:
         try:
             self._gate.admit(asked.query, asked.operation_name, asked.variables, principal)
+            purpose = purpose_of(request.headers.get("x-purpose"), asked.extensions)
         except OverBudget as over:
             raise Unacceptable(429, over.code, over.sentence, Retry_After=str(over.seconds)) from None
         except Refused as problem:
             account().refused(problem.code)
             return _said({"errors": [as_error(problem).formatted]}, modern=modern)
-        context = Context(self._reach, principal, self._clock(), correlation)
         # commands are never cut short: what was sent to the database must be known
         command = commands(asked, self._settings.tokens_max)
         account().asks(asked.operation_name, command=command)
+        road = LogRoad.COMMAND if command else LogRoad.QUESTION
+        asking = Asking.of(asked.query, asked.operation_name, road, purpose)
+        context = Context(self._reach, principal, self._clock(), correlation, asking=asking)
         if not command:
             try:
                 await self._admission.known_to_ask()
@@ -112,7 +117,9 @@ class Edge:
 
     async def _asked(self, request: Request, asked: Asked, context: Context, *, modern: bool) -> Response:
         """A question, from what is kept if it may be."""
-        question = self.answers.question(asked, context.principal, GRAPHQL_RESPONSE if modern else JSON)
+        # what a broken glass shows is nobody else's, nor what others are shown theirs
+        kind = GRAPHQL_RESPONSE if modern else JSON
+        question = None if context.glasses else self.answers.question(asked, context.principal, kind)
         if question is None:
             return _said(await self._executed(request.method, asked, context), modern=modern)
         stands = await self.answers.stand(context)
@@ -150,6 +157,10 @@ class Edge:
             ) from None
         if not command and account().road is None:
             account().road = Road.RESOLVED
+        try:
+            await context.log_reads()
+        except ReadLogAway as away:
+            raise Unacceptable(503, away.code, away.sentence, Retry_After="1") from None
         errors = [presentable(error, context.correlation, at_length=self._develops) for error in result.errors or ()]
         if not self._gate.explores(context.principal):
             errors = [{**error, "message": without_suggestion(error["message"])} for error in errors]

@@ -31,7 +31,7 @@ CLOSED = "default-src 'none'; frame-ancestors 'none'"
 """The content security policy of what is no page; a page says its own."""
 FRAMELESS = "frame-ancestors 'none'"
 PREFLIGHT_SECONDS = 600
-_ASKED_BY_OTHERS = "authorization, content-type, content-encoding, if-none-match, x-request-id, traceparent"
+_ASKED_BY_OTHERS = "authorization, content-type, content-encoding, if-none-match, x-purpose, x-request-id, traceparent"
 _SHOWN_TO_OTHERS = "etag, x-correlation-id, retry-after, www-authenticate"
 
 

@@ -83,6 +83,8 @@ class Planner:
         if not isinstance(variables, VariableValues):
             raise Declined("variables")
         context: Context = asked.context
+        if context.glasses:
+            raise Declined("a glass is broken: what is masked follows from the row")
         flags = {name: variables.coerced.get(name) for name in operation.flags}
         key = *named, context.principal.roles, tuple(sorted(flags.items()))
 

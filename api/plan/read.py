@@ -38,6 +38,7 @@ from api.plan.arguments import Arguments
 from api.plan.fields import COMPUTED, ELEMENTS, LINKS, QUESTIONS, ROWS, Question
 from api.plan.sql import Link, Pages, Part, Piece, Scope, column, cursor, joined, members, nested, other
 from projections.page import Pager
+from projections.personal import personal_columns
 
 _SCALARS = {
     "String": "text",
@@ -316,6 +317,8 @@ class Reader:
         view, name = ROWS.get(type_.name), chosen.field.metadata.get("column")
         if view is None or name is None:
             raise Declined(f"{type_.name}.{chosen.name} is no column")
+        if name in personal_columns(view.row):
+            raise Declined(f"{type_.name}.{chosen.name} is personal")
         (known,) = (c for c in view.columns if c.name == name)
         shown = chosen.type
         if isinstance(shown, GraphQLObjectType) and known.type == "jsonb":

@@ -9,7 +9,13 @@ from typing import Any, cast
 
 from graphql import GraphQLObjectType, GraphQLSchema, get_named_type
 
+from projections.complaint import ComplaintRow
+from projections.personal import personal_columns
+
 HARM = ("'; DROP TABLE event; --", "%s", "$1", "\\", "投诉😀", '"', "x' OR '1'='1", "")
+
+PERSONAL = frozenset(personal_columns(ComplaintRow))
+"""What is masked by post, and so resolved: `test_mask.py` and `test_read_log.py` ask for it."""
 
 
 @dataclass
@@ -179,7 +185,7 @@ class Written:
         return self.plain(type_, depth)
 
     def plain(self, type_: GraphQLObjectType, depth: int) -> str:
-        name = self.rng.choice(list(type_.fields))
+        name = self.rng.choice([field for field in type_.fields if field not in PERSONAL])
         known: Any = type_.fields[name]
         below = cast("Any", get_named_type(known.type))
         if not isinstance(below, GraphQLObjectType):
