@@ -89,6 +89,7 @@ def create_app(
     app.add_api_route("/livez", lookout.livez, methods=["GET"])
     app.add_api_route("/readyz", lookout.readyz, methods=["GET"])
     app.add_api_route("/metrics", lookout.metrics, methods=["GET"])
+    app.state.doorkeeper = edge.doorkeeper
     app.add_api_route("/sign-in", desk.sign_in, methods=["POST"])
     app.add_api_route("/sign-out", desk.sign_out, methods=["POST"])
     app.add_api_route("/password", desk.change_password, methods=["POST"])

@@ -80,6 +80,7 @@ SENTENCES: dict[str, str] = {
     "glass.needless": "您的岗位本就可以查看本案的个人信息，无需紧急查看。",
     "glass.reason": "请至少用 10 个字说明为何必须立即查看。",
     "glass.unknown": "没有这次紧急查看，请用发起时的指令编号指明。",
+    "identity.taken": "该登录身份已关联其他人员，请先解除关联。",
     "identity.issuer": "请按令牌中的写法填写签发方地址，例如 https://login.example.cn。",
     "institution.already_open": "该机构缩写已被使用，请另选缩写。",
     "institution.calendar": "工作日历为 cn 或 weekdays。",

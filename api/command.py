@@ -26,7 +26,7 @@ from api.context import Context, Info, Reach, in_thread
 from api.refusal import refusal, refused_by_store
 from api.row import shown
 from api.watch.account import Carried, account
-from domain.credential import Scope
+from domain.credential import Scope, TokenIssued
 from domain.kernel import Event, Fold, Refused, Role, Stamp, State, replay
 from domain.policy import POLICIES, ComplaintPolicy, complaint_policy, policy_id
 from domain.staff import STAFF, Staff
@@ -317,6 +317,7 @@ def _must_be_the_same(command: Command, asked: Asked, receipt: Receipt, occurred
 
 
 def _words(event: Event) -> tuple[str, UUID, bytes]:
-    """What was said, apart from the clocks it moved: those follow from the policy, which may have changed since."""
+    """What was said, apart from what followed: clocks from a policy that may have changed since, tokens from chance."""
     moved = {name: () for name in ("stopped", "started") if hasattr(event, name)}
-    return event.topic, event.originator_id, encode_body(dataclasses.replace(event, **moved))
+    drawn = {"token_id": "", "sha256": ""} if isinstance(event, TokenIssued) else {}
+    return event.topic, event.originator_id, encode_body(dataclasses.replace(event, **moved, **drawn))

@@ -9,6 +9,7 @@ from strawberry.types import ExecutionContext
 from api.clock import ClockQuery
 from api.complaint import ComplaintQuery
 from api.complaint_commands import ComplaintMutation
+from api.credential import CredentialMutations, CredentialQuery
 from api.history import HistoryQuery
 from api.institution import InstitutionQuery
 from api.plan.extension import Documents, Planned
@@ -20,8 +21,8 @@ from api.scalars import SCALARS
 from api.settings import Settings
 from api.staff import StaffMutation
 
-Query = merge_types("Query", (NodeQuery, ComplaintQuery, ClockQuery, HistoryQuery, InstitutionQuery, PolicyQuery))
-Mutation = merge_types("Mutation", (ComplaintMutation, StaffMutation, PolicyMutation))
+Query = merge_types("Query", (NodeQuery, ComplaintQuery, CredentialQuery, ClockQuery, HistoryQuery, InstitutionQuery, PolicyQuery))
+Mutation = merge_types("Mutation", (ComplaintMutation, CredentialMutations, StaffMutation, PolicyMutation))
 Subscription = merge_types("Subscription", (LiveSubscription,))
 
 

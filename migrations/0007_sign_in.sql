@@ -39,6 +39,7 @@ COMMENT ON TABLE sign_in_attempt IS 'Failed sign-ins, counted in a fixed number 
 COMMENT ON COLUMN sign_in_attempt.known IS 'Somebody has signed in to this account from this address: others'' failures do not slow them down.';
 
 GRANT SELECT, INSERT, UPDATE ON identity_link, local_user, sign_in_attempt TO anjuan_app;
+GRANT DELETE ON identity_link TO anjuan_app;
 
 -- migrate:down
 

@@ -37,6 +37,7 @@ QUERIES: dict[str, frozenset[Role]] = {
     "complaintBlame": CASE_READERS,
     "history": HISTORY_READERS,
     "complaintPolicy": EVERYONE,
+    "staffTokens": EVERYONE,
     "viewLag": OVERSEERS,
     "complaintHistory": CASE_READERS,
     "complaintsChanged": CASE_READERS,
