@@ -79,7 +79,9 @@ def create_app(
             await read_log.close()
             await pool.close()
 
-    app = FastAPI(title="Anjuan", openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = FastAPI(
+        title="Anjuan", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan
+    )
     app.state.read_log = read_log
     app.state.planner, app.state.live, app.state.answers = edge.planner, edge.live, edge.answers
     app.add_exception_handler(HTTPException, not_served)
