@@ -296,6 +296,8 @@ def _must_be_the_same(command: Command, asked: Asked, receipt: Receipt, occurred
     """A command known by its id is answered again only if it is the same command: same person, decision and words."""
     first = receipt.events[0]
     said_then = first.stamp.at if occurred_at is None else occurred_at
+    if all(event.originator_id != asked.id for event in receipt.events):
+        raise CommandReused  # that of another stream, which may be of another kind
     if first.stamp.by != asked.stamp.by or not isinstance(first, command.events) or first.stamp.at != said_then:
         raise CommandReused
     # decided once more upon what was known then; the posts held then are not kept, and are not what differs

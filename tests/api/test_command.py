@@ -39,6 +39,15 @@ def test_a_command_sent_again_gets_its_first_answer(office: Office) -> None:
     assert office.casebook.head() == int(first["position"])
 
 
+def test_a_command_sent_again_about_something_of_another_kind_is_refused(office: Office) -> None:
+    """test-list 4"""
+    admin, command = office[Role.ADMIN], uuid4()
+    said = {"name": "王", "number": "N-1", "roles": ["GUIDE"], "department": "门诊"}
+    admin.done("staffEnrol", command_id=command, **said)
+    again = admin.refused("staffEnrol", command_id=command, id=received(office), **said)
+    assert (again["code"], again["field"]) == ("command.reused", "commandId")
+
+
 def test_an_acceptance_sent_again_uses_no_second_number(office: Office) -> None:
     """test-list 4"""
     director, command, case = office[Role.CS_DIRECTOR], uuid4(), received(office)
