@@ -14,7 +14,7 @@ from strawberry.tools import create_type, merge_types
 from api.access.identity import claim, release
 from api.access.roles import EVERYONE, must_be_allowed, must_be_in_scope
 from api.access.token import Secret, locate, new_secret, shown
-from api.command import Asked, Command, Work, carry_out, mutation
+from api.command import Asked, Command, Work, carry_out, mutation, only
 from api.context import Info, in_thread
 from api.decided import Answer, decided
 from api.refusal import Refusal, refusal
@@ -87,7 +87,7 @@ class CredentialQuery:
         asked_for = id or context.principal.staff_id
         if asked_for != context.principal.staff_id:
             must_be_allowed(context.principal, OVERSEERS_OF_TOKENS, "the tokens of others")
-        staff: Staff | None = await in_thread(lambda: context.casebook.read(STAFF, asked_for))
+        staff: Staff | None = await in_thread(lambda: context.casebook.read(only(STAFF, unknown(asked_for)), asked_for))
         if staff is None:
             raise unknown(asked_for)
         known = [shown(asked_for, token) for token in staff.tokens.values()]
