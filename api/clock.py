@@ -1,7 +1,7 @@
 """The clocks of complaint cases over GraphQL: all of one case, and what runs and is due in the whole institution."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import strawberry
@@ -9,15 +9,16 @@ import strawberry
 from api.asof import Bounds, Then, folded
 from api.context import Context, Info
 from api.link import ToMany, ToOne
+from api.narrow import argument, narrowed
 from api.node import Node, node_of
-from api.page import After, Before, Connection, ConsistentWith, First, Last, page_of
+from api.page import After, Asked, Before, Connection, ConsistentWith, First, Last, page_of
 from api.row import closed_set, of_row
 from api.scalars import BigInt
 from domain.clock import ClockKind
 from projections.clock import CLOCKS, ClockRow
 from projections.complaint import COMPLAINTS
-from projections.complaint_questions import CLOCKS_BY_DUE, ClockFilter
-from projections.page import Order, Pager, Slice
+from projections.complaint_questions import CLOCKS_AS_BEGUN, CLOCKS_BY_DUE, ClockFilter
+from projections.page import Pager, Slice
 from projections.view import Key
 from projections.views import OF_CASES
 
@@ -62,9 +63,19 @@ class ComplaintClock(ClockRow, Node):
 
 
 CLOCKS_DUE = Pager(CLOCKS, ComplaintClock, CLOCKS_BY_DUE)
-CLOCKS_OF_CASE = ToMany(
-    "complaint_id", "complaint_id", Pager(CLOCKS, ComplaintClock, Order(("started_at", "started_version")))
-)
+CLOCKS_OF_CASE = ToMany("complaint_id", "complaint_id", Pager(CLOCKS, ComplaintClock, CLOCKS_AS_BEGUN))
+
+
+def clocks_asked(
+    context: Context,
+    kinds: list[ClockKind] | None = None,
+    overdue_only: bool = False,
+    responsible: UUID | None = None,
+    **slice: Any,
+) -> Asked[ComplaintClock]:
+    """What the board is asked for, of its resolver and of the planner alike."""
+    given = {"kinds": kinds, "overdue_only": overdue_only, "responsible": responsible}
+    return Asked(CLOCKS_DUE, Slice(**slice), narrowed(ClockFilter, context, given).conditions())
 
 
 def seconds_past(due_at: datetime | None, moment: datetime) -> BigInt:
@@ -80,9 +91,9 @@ class ClockQuery:
     async def complaint_clocks(
         self,
         info: Info,
-        kinds: Annotated[list[ClockKind] | None, strawberry.argument(description="时限种类")] = None,
-        overdue_only: Annotated[bool, strawberry.argument(description="只看逾期")] = False,
-        responsible: Annotated[UUID | None, strawberry.argument(description="责任人")] = None,
+        kinds: Annotated[list[ClockKind] | None, argument(ClockFilter, "kinds")] = None,
+        overdue_only: Annotated[bool, argument(ClockFilter, "overdue_only")] = False,
+        responsible: Annotated[UUID | None, argument(ClockFilter, "responsible")] = None,
         first: First = None,
         after: After = None,
         last: Last = None,
@@ -92,10 +103,8 @@ class ClockQuery:
         """A page of the board."""
         context = info.context
         context.may_ask("complaintClocks")
-        await context.consistent(OF_CASES, consistent_with)
-        which = ClockFilter(
-            kinds=kinds or tuple(ClockKind),
-            overdue_at=context.now if overdue_only else None,
-            responsible=responsible,
+        asked = clocks_asked(
+            context, kinds, overdue_only, responsible, first=first, after=after, last=last, before=before
         )
-        return await page_of(context, CLOCKS_DUE, Slice(first, after, last, before), which.conditions())
+        await context.consistent(OF_CASES, consistent_with)
+        return await page_of(context, *asked)

@@ -11,8 +11,9 @@ from api.asof import AsOf, Bounds, Then, folded
 from api.clock import CLOCKS_OF_CASE, ComplaintClock, seconds_past
 from api.context import Context, Info, in_thread
 from api.history import LINES_OF_CASE, HistoryLine
+from api.narrow import input_of, narrowed
 from api.node import Node, node_of
-from api.page import After, Before, Connection, ConsistentWith, First, Last, known_page, page_of
+from api.page import After, Asked, Before, Connection, ConsistentWith, First, Last, known_page, page_of
 from api.row import closed_set, of_row
 from api.scalars import BigInt
 from domain.complaint import Category, Channel, Severity, Stage
@@ -92,47 +93,25 @@ class FieldBlame:
     recorded_at: datetime
 
 
-@strawberry.input(description="筛选 – which cases; what is left out does not narrow, a list says “one of”.")
+@input_of(CaseFilter, "筛选 – which cases; what is left out does not narrow, a list says “one of”.")
 class ComplaintFilter:
     """The list's filter."""
 
-    stages: list[Stage] | None = None
-    channels: list[Channel] | None = None
-    categories: list[Category] | None = None
-    severities: list[Severity] | None = None
-    owner: UUID | None = None
-    department: str | None = None
-    overdue_only: bool = strawberry.field(default=False, description="逾期 – a running deadline has passed.")
-    received_from: datetime | None = strawberry.field(default=None, description="Included.")
-    received_before: datetime | None = strawberry.field(default=None, description="Not included.")
-    closed: bool | None = None
-    source: str | None = strawberry.field(default=None, description="The import it came with.")
-    text: str | None = strawberry.field(
-        default=None, description="Part of the number or of another system's reference."
-    )
-
-    def cases(self, now: datetime) -> CaseFilter:
-        """The same for the view."""
-        said = {name: _said(getattr(self, name), name) for name in ("department", "source", "text")}
-        return CaseFilter(
-            stages=self.stages or (),
-            channels=self.channels or (),
-            categories=self.categories or (),
-            severities=self.severities or (),
-            owner=self.owner,
-            overdue_at=now if self.overdue_only else None,
-            received_from=self.received_from,
-            received_before=self.received_before,
-            closed=self.closed,
-            **said,
-        )
-
-
-def _said(value: str | None, field: str) -> str | None:
-    return None if value is None else text(value, field, required=False, longest=200) or None
-
 
 PAGERS = {order: Pager(COMPLAINTS, Complaint, by) for order, by in ORDERS.items()}
+
+
+def cases_asked(
+    context: Context,
+    filter: ComplaintFilter | None = None,
+    order_by: CaseOrder = CaseOrder.RECEIVED,
+    descending: bool = True,
+    **slice: Any,
+) -> Asked[Complaint]:
+    """What the list is asked for, of its resolver and of the planner alike."""
+    which = narrowed(CaseFilter, context, {} if filter is None else vars(filter))
+    return Asked(PAGERS[order_by, descending], Slice(**slice), which.conditions())
+
 
 CaseId = Annotated[UUID, strawberry.argument(description="案件标识")]
 
@@ -180,11 +159,9 @@ class ComplaintQuery:
         """A page of the list."""
         context = info.context
         context.may_ask("complaints")
-        slice = Slice(first, after, last, before)
-        where = (filter or ComplaintFilter()).cases(context.now).conditions()
+        asked = cases_asked(context, filter, order_by, descending, first=first, after=after, last=last, before=before)
         await context.consistent(OF_CASES, consistent_with)
-        pager = PAGERS[order_by, descending]
-        return await page_of(context, pager, slice, where)
+        return await page_of(context, *asked)
 
     @strawberry.field(description="当时的案件 – the case as it was: folded anew from the events up to then.")
     async def complaint_as_of(self, info: Info, id: CaseId, as_of: AsOf) -> Complaint | None:

@@ -1,21 +1,22 @@
 """The history over GraphQL: one line per event of any stream."""
 
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import strawberry
 
 from api.context import Context, Info
 from api.link import ToMany, ToOne
+from api.narrow import argument, narrowed
 from api.node import Node, may_see, node_of
-from api.page import After, Before, Connection, ConsistentWith, First, Last, page_of
+from api.page import After, Asked, Before, Connection, ConsistentWith, First, Last, page_of
 from api.row import of_row
 from api.scalars import BigInt
-from domain.kernel import text
 from projections.complaint import COMPLAINTS
 from projections.history import BY_POSITION, BY_VERSION, HISTORY, HistoryRow
 from projections.history_filter import HistoryFilter
-from projections.page import Order, Pager, Slice
+from projections.page import Pager, Slice
 from projections.views import OF_CASES
 
 if TYPE_CHECKING:
@@ -60,8 +61,23 @@ class HistoryLine(HistoryRow, Node):
 
 
 LINES = Pager(HISTORY, HistoryLine, BY_POSITION)
-LINES_LATEST_FIRST = Pager(HISTORY, HistoryLine, Order(BY_POSITION.columns, descending=True))
+LINES_LATEST_FIRST = Pager(HISTORY, HistoryLine, replace(BY_POSITION, descending=True))
 LINES_OF_CASE = ToMany("complaint_id", "stream_id", Pager(HISTORY, HistoryLine, BY_VERSION))
+
+
+def lines_asked(
+    context: Context,
+    stream: UUID | None = None,
+    actor: UUID | None = None,
+    aggregate: str | None = None,
+    after_position: int | None = None,
+    descending: bool = False,
+    **slice: Any,
+) -> Asked[HistoryLine]:
+    """What the history is asked for, of its resolver and of the planner alike."""
+    given = {"stream": stream, "actor": actor, "aggregate": aggregate, "after_position": after_position}
+    which = narrowed(HistoryFilter, context, given)
+    return Asked(LINES_LATEST_FIRST if descending else LINES, Slice(**slice), which.conditions())
 
 
 @strawberry.type
@@ -72,14 +88,10 @@ class HistoryQuery:
     async def history(
         self,
         info: Info,
-        stream: Annotated[
-            UUID | None, strawberry.argument(description="Only this case, person or other stream.")
-        ] = None,
-        actor: Annotated[UUID | None, strawberry.argument(description="Only what this person did.")] = None,
-        aggregate: Annotated[
-            str | None, strawberry.argument(description="Only one kind of stream, for example complaint.")
-        ] = None,
-        after_position: Annotated[BigInt | None, strawberry.argument(description="Only what came later.")] = None,
+        stream: Annotated[UUID | None, argument(HistoryFilter, "stream")] = None,
+        actor: Annotated[UUID | None, argument(HistoryFilter, "actor")] = None,
+        aggregate: Annotated[str | None, argument(HistoryFilter, "aggregate")] = None,
+        after_position: Annotated[BigInt | None, argument(HistoryFilter, "after_position")] = None,
         descending: Annotated[bool, strawberry.argument(description="The latest first.")] = False,
         first: First = None,
         after: After = None,
@@ -90,8 +102,7 @@ class HistoryQuery:
         """A page of the institution's history."""
         context = info.context
         context.may_ask("history")
+        slice = {"first": first, "after": after, "last": last, "before": before}
+        asked = lines_asked(context, stream, actor, aggregate, after_position, descending, **slice)
         await context.consistent(OF_CASES, consistent_with)
-        kind = None if aggregate is None else text(aggregate, "aggregate", longest=100)
-        which = HistoryFilter(stream=stream, actor=actor, aggregate=kind, after_position=after_position)
-        pager = LINES_LATEST_FIRST if descending else LINES
-        return await page_of(context, pager, Slice(first, after, last, before), which.conditions())
+        return await page_of(context, *asked)

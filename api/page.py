@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
 import strawberry
@@ -72,6 +72,14 @@ def connection(page: Page[T], count: Callable[[], Awaitable[int]]) -> Connection
         ),
         count=count,
     )
+
+
+class Asked(NamedTuple, Generic[T]):
+    """A page as a question asks for it: of which list, which part of it, and under which conditions."""
+
+    pager: Pager[T]
+    slice: Slice
+    where: Sequence[Condition] = ()
 
 
 async def page_of(context: Context, pager: Pager[T], slice: Slice, where: Sequence[Condition] = ()) -> Connection[T]:

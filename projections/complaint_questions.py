@@ -1,22 +1,24 @@
 """What is asked of complaint cases and their clocks.
 
-Lists are paged (`projections/page.py`) in an order of ORDERS or CLOCKS_BY_DUE under the conditions of a filter; what
-has a known end is a `Question`. Every order has its index in the migrations.
+Lists are paged (`projections/page.py`) in an order that names its index, under the conditions of a filter
+(`projections/filter.py`); what has a known end is a `Question`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Annotated
 from uuid import UUID
 
 from domain.clock import ClockKind
 from domain.complaint_words import Category, Channel, Severity, Stage
 from projections.clock import CLOCKS, ClockRow
 from projections.complaint import COMPLAINTS, ComplaintRow
+from projections.filter import Filter, Narrowing
 from projections.page import Condition, Order
 from projections.question import Question, question
 
@@ -29,76 +31,97 @@ class CaseOrder(StrEnum):
     NUMBER = "number"
 
 
-_COLUMNS = {CaseOrder.RECEIVED: "received_at", CaseOrder.DUE: "next_due_at", CaseOrder.NUMBER: "number"}
+_ORDERED = {
+    CaseOrder.RECEIVED: Order(("received_at",), index="complaint_case_received"),
+    CaseOrder.DUE: Order(("next_due_at",), index="complaint_case_due"),
+    CaseOrder.NUMBER: Order(("number",), index="complaint_case_number"),
+}
 ORDERS: Mapping[tuple[CaseOrder, bool], Order] = MappingProxyType(
-    {(by, down): Order((column,), descending=down) for by, column in _COLUMNS.items() for down in (False, True)}
+    {(by, down): replace(order, descending=down) for by, order in _ORDERED.items() for down in (False, True)}
 )
 """The orders of the list, by what and whether descending. By due date, cases without one are the latest."""
 
-CLOCKS_BY_DUE = Order(("due_at",))
+CLOCKS_BY_DUE = Order(("due_at",), index="complaint_clock_running")
 """The order of the overdue board: what is due first comes first."""
 
+CLOCKS_AS_BEGUN = Order(("started_at", "started_version"), index="complaint_clock_pkey", of_few=True)
+"""The order of one case's clocks."""
+
+_RECEIVED = "complaint_case_received"
+
 
 @dataclass(frozen=True, kw_only=True)
-class CaseFilter:
-    """Which cases; what is None or empty does not narrow. Lists say "one of".
+class CaseFilter(Filter):
+    """Which cases. Lists say "one of"; `text` is looked for without regard to upper and lower case."""
 
-    `overdue_at`: cases with a running deadline that had passed at that moment. `received_from` is included,
-    `received_before` is not. `text` is looked for in number and reference, without regard to upper and lower case.
+    stages: Annotated[Sequence[Stage] | None, Narrowing("stage = ANY(%s)", index="complaint_case_stage")] = None
+    channels: Annotated[Sequence[Channel] | None, Narrowing("channel = ANY(%s)", index=_RECEIVED, walks=True)] = None
+    categories: Annotated[Sequence[Category] | None, Narrowing("category = ANY(%s)", index=_RECEIVED, walks=True)] = (
+        None
+    )
+    severities: Annotated[Sequence[Severity] | None, Narrowing("severity = ANY(%s)", index=_RECEIVED, walks=True)] = (
+        None
+    )
+    owner: Annotated[UUID | None, Narrowing("owner = %s", index="complaint_case_owner")] = None
+    department: Annotated[str | None, Narrowing("%s = ANY(departments)", index=_RECEIVED, walks=True)] = None
+    overdue_at: Annotated[
+        datetime | None,
+        Narrowing(
+            "coalesce(next_due_at, 'infinity') < %s",
+            index="complaint_case_due",
+            said="逾期 – a running deadline has passed.",
+            flag="overdue_only",
+        ),
+    ] = None
+    received_from: Annotated[datetime | None, Narrowing("received_at >= %s", index=_RECEIVED, said="Included.")] = None
+    received_before: Annotated[
+        datetime | None, Narrowing("received_at < %s", index=_RECEIVED, said="Not included.")
+    ] = None
+    closed: Annotated[bool | None, Narrowing("(closed_at IS NOT NULL) = %s", index=_RECEIVED, walks=True)] = None
+    source: Annotated[
+        str | None, Narrowing("source = %s", index=_RECEIVED, walks=True, said="The import it came with.")
+    ] = None
+    text: Annotated[
+        str | None,
+        Narrowing(
+            "strpos(lower(concat_ws(chr(10), number, reference)), lower(%s)) > 0",
+            index=_RECEIVED,
+            walks=True,
+            said="Part of the number or of another system's reference.",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClockFilter(Filter):
+    """Which running clocks: those overdue at a moment, those one person answers for (CC-24, CC-36).
+
+    Each condition names the running clocks, which is what their indexes hold.
     """
 
-    stages: Sequence[Stage] = ()
-    channels: Sequence[Channel] = ()
-    categories: Sequence[Category] = ()
-    severities: Sequence[Severity] = ()
-    owner: UUID | None = None
-    department: str | None = None
-    overdue_at: datetime | None = None
-    received_from: datetime | None = None
-    received_before: datetime | None = None
-    closed: bool | None = None
-    source: str | None = None
-    text: str | None = None
+    kinds: Annotated[
+        Sequence[ClockKind] | None,
+        Narrowing(
+            "stopped_at IS NULL AND kind = ANY(%s)", index="complaint_clock_running", walks=True, said="时限种类"
+        ),
+    ] = None
+    overdue_at: Annotated[
+        datetime | None,
+        Narrowing(
+            "stopped_at IS NULL AND coalesce(due_at, 'infinity') < %s",
+            index="complaint_clock_running",
+            said="只看逾期",
+            flag="overdue_only",
+        ),
+    ] = None
+    responsible: Annotated[
+        UUID | None,
+        Narrowing("stopped_at IS NULL AND responsible = %s", index="complaint_clock_responsible", said="责任人"),
+    ] = None
 
     def conditions(self) -> list[Condition]:
-        """The same in SQL."""
-        known: list[Condition] = [
-            ("stage = ANY(%s)", _words(self.stages)),
-            ("channel = ANY(%s)", _words(self.channels)),
-            ("category = ANY(%s)", _words(self.categories)),
-            ("severity = ANY(%s)", _words(self.severities)),
-            ("owner = %s", self.owner),
-            ("%s = ANY(departments)", self.department),
-            ("coalesce(next_due_at, 'infinity') < %s", self.overdue_at),
-            ("received_at >= %s", self.received_from),
-            ("received_at < %s", self.received_before),
-            ("(closed_at IS NOT NULL) = %s", self.closed),
-            ("source = %s", self.source),
-            ("strpos(lower(concat_ws(chr(10), number, reference)), lower(%s)) > 0", self.text or None),
-        ]
-        return [(text, value) for text, value in known if value is not None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClockFilter:
-    """Which running clocks: those overdue at a moment, those one person answers for (CC-24, CC-36)."""
-
-    kinds: Sequence[ClockKind] = tuple(ClockKind)
-    overdue_at: datetime | None = None
-    responsible: UUID | None = None
-
-    def conditions(self) -> list[Condition]:
-        """The same in SQL; each names the running clocks, which is what their index holds."""
-        known: list[Condition] = [
-            ("stopped_at IS NULL AND kind = ANY(%s)", _words(self.kinds)),
-            ("stopped_at IS NULL AND coalesce(due_at, 'infinity') < %s", self.overdue_at),
-            ("stopped_at IS NULL AND responsible = %s", self.responsible),
-        ]
-        return [(text, value) for text, value in known if value is not None]
-
-
-def _words(several: Sequence[StrEnum]) -> list[str] | None:
-    return [word.value for word in several] or None
+        """The same in SQL; of every kind, where none is said."""
+        return super().conditions() or ClockFilter(kinds=tuple(ClockKind)).conditions()
 
 
 def cases(institution: str, ids: Sequence[UUID]) -> Question[ComplaintRow]:

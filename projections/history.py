@@ -182,10 +182,10 @@ def _(value: PolicyValue) -> str:
 
 HISTORY = View("history", HistoryRow, (Event,), show, ("stream_id", "version"), line)
 
-BY_VERSION = Order(("version",))
+BY_VERSION = Order(("version",), index="history_pkey")
 """The order of one stream, to be paged by its `stream_id`."""
 
-BY_POSITION = Order(("position",))
+BY_POSITION = Order(("position",), index="history_position")
 """The order in which the institution came to know of its facts."""
 
 

@@ -4,34 +4,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Annotated
 from uuid import UUID
 
-from projections.page import Condition
+from projections.filter import Filter, Narrowing
+
+_POSITION, _STREAM = "history_position", "history_pkey"
 
 
 @dataclass(frozen=True, kw_only=True)
-class HistoryFilter:
-    """What is None does not narrow. The upper bounds are included, `after_position` is not."""
+class HistoryFilter(Filter):
+    """What may be asked of the history, and the upper bounds (which are included) of one stream as it was."""
 
-    stream: UUID | None = None
-    actor: UUID | None = None
-    aggregate: str | None = None
-    after_position: int | None = None
-    version: int | None = None
-    position: int | None = None
-    occurred_at: datetime | None = None
-    recorded_at: datetime | None = None
-
-    def conditions(self) -> list[Condition]:
-        """The same in SQL."""
-        known: list[Condition] = [
-            ("stream_id = %s", self.stream),
-            ("actor = %s", self.actor),
-            ("aggregate = %s", self.aggregate),
-            ("position > %s", self.after_position),
-            ("version <= %s", self.version),
-            ("position <= %s", self.position),
-            ("occurred_at <= %s", self.occurred_at),
-            ("recorded_at <= %s", self.recorded_at),
-        ]
-        return [(text, value) for text, value in known if value is not None]
+    stream: Annotated[
+        UUID | None, Narrowing("stream_id = %s", index=_STREAM, said="Only this case, person or other stream.")
+    ] = None
+    actor: Annotated[UUID | None, Narrowing("actor = %s", index="history_actor", said="Only what this person did.")] = (
+        None
+    )
+    aggregate: Annotated[
+        str | None,
+        Narrowing(
+            "aggregate = %s", index=_POSITION, walks=True, said="Only one kind of stream, for example complaint."
+        ),
+    ] = None
+    after_position: Annotated[int | None, Narrowing("position > %s", index=_POSITION, said="Only what came later.")] = (
+        None
+    )
+    version: Annotated[int | None, Narrowing("version <= %s", index=_STREAM, walks=True)] = None
+    position: Annotated[int | None, Narrowing("position <= %s", index=_POSITION)] = None
+    occurred_at: Annotated[datetime | None, Narrowing("occurred_at <= %s", index=_STREAM, walks=True)] = None
+    recorded_at: Annotated[datetime | None, Narrowing("recorded_at <= %s", index=_STREAM, walks=True)] = None

@@ -39,10 +39,15 @@ Condition = tuple[LiteralString, Any]
 
 @dataclass(frozen=True)
 class Order:
-    """An order rows can be paged in: by these columns and then by the key. Instants that are not set come last."""
+    """An order rows can be paged in: by these columns and then by the key. Instants that are not set come last.
+
+    `index` gives the rows in this order; where it says `of_few`, it finds the few rows of a parent, which are sorted.
+    """
 
     columns: tuple[str, ...]
     descending: bool = False
+    index: str = ""
+    of_few: bool = False
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,16 @@ from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
-from api.clock import CLOCKS_DUE, CLOCKS_OF_CASE
-from api.complaint import PAGERS, ComplaintFilter
+from api.clock import CLOCKS_OF_CASE, clocks_asked
+from api.complaint import PAGERS, Complaint, cases_asked
 from api.context import Context
-from api.history import LINES, LINES_LATEST_FIRST, LINES_OF_CASE
+from api.history import LINES_OF_CASE, lines_asked
 from api.identity import of_view
 from api.node import NODES_OF_VIEWS
-from api.plan.sql import NOW, Ask, Link
-from domain.clock import ClockKind
+from api.page import Asked
+from api.plan.sql import NOW, Link
 from domain.kernel import Refused, text
-from projections.complaint_questions import CaseOrder, ClockFilter
-from projections.history_filter import HistoryFilter
+from projections.complaint_questions import CaseOrder
 from projections.page import Condition, Pager, Slice
 from projections.view import View
 from projections.views import OF_CASES
@@ -33,68 +32,26 @@ class Question:
     """A root field: the views it reads, which page it asks for, and whether it answers one row instead of a page."""
 
     reads: Sequence[View[Any]]
-    ask: Callable[..., Ask]
+    ask: Callable[..., Asked[Any]]
     single: bool = False
 
 
-def _complaints(
-    context: Context,
-    filter: ComplaintFilter | None = None,
-    order_by: CaseOrder = CaseOrder.RECEIVED,
-    descending: bool = True,
-    **slice: Any,
-) -> Ask:
-    which = filter or ComplaintFilter()
-    # the moment is asked for where it matters alone: an answer that is of none may be kept
-    where = which.cases(context.now if which.overdue_only else context.moment).conditions()
-    return Ask(PAGERS[order_by, descending], Slice(**slice), where)
-
-
-def _complaint(_: Context, id: UUID | None = None, number: str | None = None) -> Ask:
+def _complaint(_: Context, id: UUID | None = None, number: str | None = None) -> Asked[Complaint]:
     if (id is None) == (number is None):
         raise Refused("query.which", "Ask by `id` or by `number`, one of them.", field="id")
     if id is not None:
         where: list[Condition] = [("complaint_id = %s", id)]
     else:
         where = [("number = %s AND number <> ''", text(number or "", "number", longest=100))]
-    return Ask(PAGERS[CaseOrder.NUMBER, False], Slice(first=1), where)
-
-
-def _clocks(
-    context: Context,
-    kinds: list[ClockKind] | None = None,
-    overdue_only: bool = False,
-    responsible: UUID | None = None,
-    **slice: Any,
-) -> Ask:
-    which = ClockFilter(
-        kinds=kinds or tuple(ClockKind),
-        overdue_at=context.now if overdue_only else None,
-        responsible=responsible,
-    )
-    return Ask(CLOCKS_DUE, Slice(**slice), which.conditions())
-
-
-def _history(
-    _: Context,
-    stream: UUID | None = None,
-    actor: UUID | None = None,
-    aggregate: str | None = None,
-    after_position: int | None = None,
-    descending: bool = False,
-    **slice: Any,
-) -> Ask:
-    kind = None if aggregate is None else text(aggregate, "aggregate", longest=100)
-    which = HistoryFilter(stream=stream, actor=actor, aggregate=kind, after_position=after_position)
-    return Ask(LINES_LATEST_FIRST if descending else LINES, Slice(**slice), which.conditions())
+    return Asked(PAGERS[CaseOrder.NUMBER, False], Slice(first=1), where)
 
 
 QUESTIONS: Mapping[str, Question] = MappingProxyType(
     {
-        "complaints": Question(OF_CASES, _complaints),
+        "complaints": Question(OF_CASES, cases_asked),
         "complaint": Question(OF_CASES, _complaint, single=True),
-        "complaintClocks": Question(OF_CASES, _clocks),
-        "history": Question(OF_CASES, _history),
+        "complaintClocks": Question(OF_CASES, clocks_asked),
+        "history": Question(OF_CASES, lines_asked),
     }
 )
 """By the name of the root field, which is also its name in `api.access.roles.QUERIES`."""

@@ -63,7 +63,7 @@ class Plan:
         position: int | None = given.pop("consistent_with", None)
         slices = [Slice(**nested.chosen.arguments.of(variables)) for nested in root.within]
         within = [Ask(n.pager, slice, rows=n.rows) for n, slice in zip(root.within, slices, strict=True)]
-        return [root.question.ask(context, **given), *within], position
+        return [Ask(*root.question.ask(context, **given)), *within], position
 
     def _statement(self, root: Root, asks: list[Ask], context: Context) -> Statement:
         shape = id(root), *[ask.shape for ask in asks]

@@ -89,6 +89,7 @@ EDGE = [
     "institution",
     "limits",
     "link",
+    "narrow",
     "node",
     "page",
     "policy",
