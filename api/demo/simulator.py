@@ -51,11 +51,11 @@ class Simulator:
             waiting.append((play.story.received_at, number, next(play.moves), play))
         waiting = [(move.at, number, move, play) for _, number, move, play in waiting]
         heapq.heapify(waiting)
-        self.cases = len(waiting)
         while waiting:
             at, number, move, play = heapq.heappop(waiting)
             if at > LAST_MOMENT:
                 return
+            self.cases += play.case is None  # what came in at the very end is not yet on record
             command = self._made(move, play)
             if command:
                 yield command

@@ -14,7 +14,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from api.demo import demo
@@ -220,6 +220,7 @@ def test_a_case_handled_again_keeps_its_number_and_a_transfer_is_accepted_by_who
 
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 2**31))
+@example(1064)  # a complaint comes in so late that its first record is after the last moment
 def test_any_seed_plays_by_the_rules(seed: int) -> None:
     """A decision that refuses would end the play."""
     simulator = Simulator(SMALL[0], seed)
