@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 import anyio.to_thread
 import strawberry
@@ -18,6 +20,7 @@ from strawberry.dataloader import DataLoader
 
 from api.access.glass import glass_for, open_glasses
 from api.access.mask import masked, sees
+from api.access.proof import Proof
 from api.access.read_log import UNSAID, Asking, Entry, ReadLog, Reads
 from api.access.roles import QUERIES, Principal, must_be_allowed, must_be_in_scope
 from api.settings import Settings
@@ -68,6 +71,8 @@ class Context:
     loaders: dict[Any, DataLoader[Any, Any]] = field(default_factory=dict[Any, "DataLoader[Any, Any]"])
     asking: Asking = UNSAID
     reads: Reads = field(default_factory=Reads)
+    proof: Proof | None = None
+    """That the principal's token still holds, where this is asked together with the question."""
 
     passes: bool = field(default=False, init=False)
     """Whether something in the answer is of the moment, or not to be kept for another reason."""
@@ -195,9 +200,22 @@ def query_pool(settings: Settings, house: House) -> AsyncConnectionPool[AsyncCon
         max_size=settings.connections_max,
         timeout=5.0,
         open=False,
-        check=AsyncConnectionPool.check_connection,
+        check=_check,
         name="anjuan-queries",
     )
+
+
+CHECKED_SECONDS = 0.5
+"""A connection that was used within this time is taken to live."""
+_used: WeakKeyDictionary[AsyncConnection[Any], float] = WeakKeyDictionary()
+
+
+async def _check(connection: AsyncConnection[Any]) -> None:
+    """Ask a connection that was idle whether it lives: a busy one is not asked each time, which is a round trip."""
+    now = time.monotonic()
+    before, _used[connection] = _used.get(connection, 0.0), now
+    if now - before > CHECKED_SECONDS:
+        await AsyncConnectionPool.check_connection(connection)
 
 
 async def in_thread(work: Callable[[], Any]) -> Any:

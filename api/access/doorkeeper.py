@@ -129,8 +129,9 @@ class Doorkeeper:
 
     def remembered(self, authorization: str | None) -> Remembered | None:
         """Whom this token of ours let in the last time; to be held against a row of `FIND` before it is believed."""
-        _, _, token = (authorization or "").partition(" ")
-        return self._remembered.get(digest(token.strip())) if token.isascii() else None
+        scheme, _, token = (authorization or "").partition(" ")
+        is_one = scheme.lower() == "bearer" and token.isascii()
+        return self._remembered.get(digest(token.strip())) if is_one else None
 
     def _not_too_often(self, address: str) -> None:
         try:

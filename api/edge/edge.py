@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOpe
 from strawberry.types.graphql import OperationType as Kind
 
 from api.access.doorkeeper import Doorkeeper, Unauthenticated
+from api.access.proof import Proof, Refuted
 from api.access.read_log import Asking, ReadLogAway, purpose_of
 from api.access.read_log import Road as LogRoad
 from api.access.roles import Principal
@@ -67,11 +69,7 @@ class Edge:
                 return Response(get_graphql_ide_html(graphql_ide="graphiql"), media_type="text/html")
             if wants_events(request):
                 return await self.live.events(request)
-            address = client_address(request, self._settings.trusted_proxies)
-            principal = await self.doorkeeper.principal(request.headers.get("authorization"), address)
-            account().institution, account().staff = principal.institution, principal.staff_id
-            asked = self.documents.chosen(await asked_by(request, self._settings.body_bytes_max), principal)
-            return await self._answer(request, asked, principal, correlation, modern=modern)
+            return await self._let_in(request, correlation, modern=modern)
         except Unauthenticated as problem:
             return refused(problem.status, code=problem.code, sentence=str(problem), headers=problem.headers)
         except Unacceptable as problem:
@@ -80,6 +78,29 @@ class Edge:
             error = presentable(wrapped(problem), correlation, at_length=self._develops)
             account().refused(error["extensions"]["code"])
             return said({"errors": [error]}, 500 if error["extensions"]["code"] == "internal" else 503)
+
+    async def _let_in(self, request: Request, correlation: str, *, modern: bool) -> Response:
+        """Answer whoever holds the token, looked up first, or remembered and proven together with the question."""
+        authorization = request.headers.get("authorization")
+        remembered = self.doorkeeper.remembered(authorization)
+        raw: Asked | None = None
+        if remembered is not None:
+            proof = Proof(self.doorkeeper, remembered)
+            with suppress(Refuted):
+                try:
+                    raw = await asked_by(request, self._settings.body_bytes_max)
+                    answer = await self._answer(request, raw, proof.principal, correlation, proof, modern=modern)
+                except Unacceptable:
+                    await proof.must_hold()
+                    raise
+                await proof.must_hold()
+                return answer
+        # nothing was done or said for a token that no longer opens what it did
+        account().institution = account().staff = None
+        address = client_address(request, self._settings.trusted_proxies)
+        principal = await self.doorkeeper.principal(authorization, address)
+        raw = raw or await asked_by(request, self._settings.body_bytes_max)
+        return await self._answer(request, raw, principal, correlation, modern=modern)
 
     def _wants_page(self, request: Request) -> bool:
         return (
@@ -90,8 +111,17 @@ class Edge:
         )
 
     async def _answer(
-        self, request: Request, asked: Asked, principal: Principal, correlation: str, *, modern: bool
+        self,
+        request: Request,
+        raw: Asked,
+        principal: Principal,
+        correlation: str,
+        proof: Proof | None = None,
+        *,
+        modern: bool,
     ) -> Response:
+        account().institution, account().staff = principal.institution, principal.staff_id
+        asked = self.documents.chosen(raw, principal)
         try:
             self._gate.admit(asked.query, asked.operation_name, asked.variables, principal)
             purpose = purpose_of(request.headers.get("x-purpose"), asked.extensions)
@@ -105,7 +135,7 @@ class Edge:
         account().asks(asked.operation_name, command=command)
         road = LogRoad.COMMAND if command else LogRoad.QUESTION
         asking = Asking.of(asked.query, asked.operation_name, road, purpose)
-        context = Context(self._reach, principal, self._clock(), correlation, asking=asking)
+        context = Context(self._reach, principal, self._clock(), correlation, asking=asking, proof=proof)
         if not command:
             try:
                 await self._admission.known_to_ask()

@@ -6,10 +6,11 @@ from collections.abc import AsyncGenerator, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from graphql import DocumentNode, GraphQLError, parse
+from graphql import DocumentNode, ExecutionResult, GraphQLError, parse
 from strawberry.extensions import SchemaExtension
 from strawberry.schema.schema import validate_document
 
+from api.access.proof import Refuted
 from api.plan.kept import Kept
 from api.plan.planner import Planner
 
@@ -66,6 +67,14 @@ class Planned(SchemaExtension):
     async def on_execute(self) -> AsyncGenerator[None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Before execution: with a result there, nothing is resolved."""
         asked = self.execution_context
-        if self._planner is not None and asked.result is None:
-            asked.result = await self._planner.answer(asked)
+        if asked.result is None:
+            try:
+                if self._planner is not None:
+                    asked.result = await self._planner.answer(asked)
+                proof = asked.context.proof
+                if asked.result is None and proof is not None:
+                    # nothing is resolved, and no command carried out, for a token that may not hold
+                    await proof.must_hold()
+            except Refuted:
+                asked.result = ExecutionResult(None, [GraphQLError("")])  # the edge throws it away
         yield

@@ -24,6 +24,7 @@ from graphql import (
 from graphql.execution.values import VariableValues, get_variable_values
 from strawberry.types import ExecutionContext
 
+from api.access.proof import Refuted
 from api.context import Context
 from api.plan.kept import Kept
 from api.plan.plan import Plan
@@ -55,13 +56,15 @@ class Planner:
         self._operations: Kept[Hashable, Operation | None] = Kept(PLANS_KEPT)
 
     async def answer(self, asked: ExecutionContext) -> ExecutionResult | None:
-        """The answer, or None when it must be resolved."""
+        """The answer, or None when it must be resolved. Raises Refuted."""
         try:
             result = await self._answer(asked)
         except (Declined, Refused, Unsendable, GraphQLError):
             self.tally.declined += 1
             account().road = Road.DECLINED
             return None
+        except Refuted:
+            raise
         except Exception as problem:
             # resolving says what is wrong, if anything is
             _log.warning("not planned", error=type(problem).__name__)
@@ -79,7 +82,8 @@ class Planner:
             raise Declined("no question")
         whole: Any = asked.schema
         schema: GraphQLSchema = whole._schema
-        variables = get_variable_values(schema, operation.definition.variable_definitions or (), asked.variables or {})
+        known = operation.definition.variable_definitions or ()
+        variables = get_variable_values(schema, known, asked.variables or {}, max_errors=1)
         if not isinstance(variables, VariableValues):
             raise Declined("variables")
         context: Context = asked.context

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import psycopg
 
+from api.access.proof import STATEMENT
 from api.context import Context
 from api.plan import wire
 from api.plan.wire import Lines, Statement, bound
+from domain.store.tenant import SET_INSTITUTION
 
-SETTING = b"SELECT set_config('anjuan.institution', $1, true)"
+SETTING = SET_INSTITUTION.replace("%s", "$1").encode()
 """For this transaction, which is this round trip."""
 
 
@@ -24,8 +26,15 @@ class Unanswered(Exception):
 
 
 async def answers(context: Context, statements: Sequence[Statement]) -> list[Lines]:
-    """What each statement answers to the principal's institution. Raises Unanswered."""
+    """What each statement answers to the principal's institution.
+
+    Whether the principal's token still holds is asked in the same round trip, if that is still to be shown. Raises
+    Unanswered, and Refuted when it does not.
+    """
+    proof = context.proof if context.proof is not None and context.proof.wanted else None
     before = [bound(SETTING, [context.institution])]
+    if proof is not None:
+        before.insert(0, bound(STATEMENT, [proof.sha256]))
     try:
         found = await _asked(context, [*before, *statements])
     except wire.Failed as failed:
@@ -35,6 +44,8 @@ async def answers(context: Context, statements: Sequence[Statement]) -> list[Lin
         raise Unanswered(failed.problem, place if place >= 0 else None) from failed.problem
     except psycopg.OperationalError as problem:
         raise Unanswered(problem, None) from problem
+    if proof is not None:
+        proof.show(found[0])
     return found[len(before) :]
 
 

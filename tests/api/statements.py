@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any, NamedTuple
 
 import pytest
@@ -17,11 +18,14 @@ class Sent(NamedTuple):
 
     text: str
     values: str
+    trip: int
+    """Which round trip it was part of."""
 
 
 def watched(monkeypatch: pytest.MonkeyPatch) -> list[Sent]:
     """A list that every statement of the edge is added to from now on, but for those that only see to a connection."""
     seen: list[Sent] = []
+    trips = count()
     execute: Callable[..., Any] = AsyncConnection.execute
     ask = wire.ask
 
@@ -29,13 +33,14 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[Sent]:
         text = (
             query if isinstance(query, str) else query.decode() if isinstance(query, bytes) else query.as_string(self)
         )
-        if text not in ("", "SELECT 1"):
-            seen.append(Sent(text, str(params)))
+        if text not in ("", "SELECT 1", "BEGIN READ ONLY"):
+            seen.append(Sent(text, str(params), next(trips)))
         return await execute(self, query, params, **more)
 
     async def asked(connection: Any, statements: Sequence[Statement]) -> Any:
+        trip = next(trips)
         seen.extend(
-            Sent(one.text.decode(), str([v.decode() for v in one.values if v is not None])) for one in statements
+            Sent(one.text.decode(), str([v.decode() for v in one.values if v is not None]), trip) for one in statements
         )
         return await ask(connection, statements)
 
