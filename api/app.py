@@ -23,7 +23,7 @@ from api.edge.edge import Edge
 from api.edge.said import not_served, root
 from api.edge.shell import Shell
 from api.settings import Settings
-from api.watch.gauges import Gauges
+from api.watch.gauges import Gauges, Sized
 from api.watch.health import Health
 from api.watch.meters import Meters
 from api.watch.routes import Lookout
@@ -55,14 +55,19 @@ def create_app(
     edge = Edge(reach, clock, admission)
     health, meters = Health(house, list(VIEWS.values())), Meters()
     pools = {"questions": pool, "commands": house.pool}
-    kept = {} if edge.planner is None else {"plans": edge.planner.plans}
+    kept: dict[str, Sized] = {"answers": edge.answers}
+    if edge.planner is not None:
+        kept["plans"] = edge.planner.plans
     meters.watch(
         Gauges(
             admission,
             health,
             pools,
             kept,
-            more={"live_connections": ("Connections for subscriptions.", lambda: len(edge.live.hall))},
+            more={
+                "live_connections": ("Connections for subscriptions.", lambda: len(edge.live.hall)),
+                "answers_bytes": ("Memory of the answers that are kept.", lambda: edge.answers.bytes),
+            },
         ).collect
     )
     lookout = Lookout(settings, health, meters, edge.doorkeeper)

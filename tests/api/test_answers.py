@@ -331,6 +331,14 @@ def test_tags_are_compared_as_the_standard_says(said: str | None, holds: bool) -
     assert has(said, "a") is holds
 
 
+def test_what_is_kept_is_measured(desk: Desk, office: Office) -> None:
+    asked(desk)
+    page = desk.edge.send("GET", "/metrics", headers={"Authorization": f"Bearer {office[Role.AUDITOR].token}"}).text
+    values = dict(line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#"))
+    assert float(values['anjuan_cache_entries{cache="answers"}']) == len(kept(desk.edge)) > 0
+    assert float(values["anjuan_answers_bytes"]) == kept(desk.edge).bytes > 0
+
+
 # the property
 
 

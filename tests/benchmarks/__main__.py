@@ -22,7 +22,7 @@ from rich.table import Table
 from api.embedded import Embedded
 from domain.store.casebook import House
 from migrations.runner import migrate
-from tests.benchmarks import append, folds, graphql, overload
+from tests.benchmarks import answers, append, folds, graphql, overload
 
 out = Console(highlight=False)
 
@@ -45,7 +45,10 @@ def main() -> None:
     """Measure what was asked for."""
     asked = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     asked.add_argument(
-        "what", nargs="*", default=["append", "folds", "graphql"], help="append, folds, graphql (the default), overload"
+        "what",
+        nargs="*",
+        default=["append", "folds", "graphql"],
+        help="append, folds, graphql (the default), answers, overload",
     )
     asked.add_argument("--seconds", type=float, default=5.0, help="how long each contender appends, or overload lasts")
     asked.add_argument("--events", type=int, nargs="+", default=[100_000, 1_000_000], help="sizes for folds, ascending")
@@ -60,6 +63,8 @@ def main() -> None:
             out.print(folds_table(owner, given.events, given.stock_events))
         if "graphql" in given.what:
             out.print(graphql_table(owner, given.requests))
+        if "answers" in given.what:
+            out.print(answers_table(owner, given.requests))
         if "overload" in given.what:
             table = headed("Overload: four times what can be done", "", "measured")
             for words, figure in overload.lines(overload.measure(owner, given.seconds)):
@@ -125,6 +130,18 @@ def graphql_table(owner: str, requests: int) -> Table:
         table.add_row(way, f"{median(cost.server):.2f}", f"{median(cost.database):.2f}", f"{cost.cpu:.2f}",
                       f"{cost.cpu / hand.cpu:.2f}", f"{latency:.2f}", f"{latency / median(hand.latency):.2f}",
                       f"{cost.size / 1024:.0f}")  # fmt: skip
+    return table
+
+
+def answers_table(owner: str, requests: int) -> Table:
+    """A kept answer beside one that is made."""
+    table = headed("Kept answers, per request", "answer", "way", "server CPU ms", "database CPU ms", "CPU ms",
+                   "CPU / made, plain", "latency ms", "bytes")  # fmt: skip
+    costs = answers.measure(owner, requests)
+    for (size, way), cost in costs.items():
+        table.add_row(size, way, f"{median(cost.server):.2f}", f"{median(cost.database):.2f}", f"{cost.cpu:.2f}",
+                      f"{cost.cpu / costs[size, 'made, plain'].cpu:.2f}", f"{median(cost.latency):.2f}",
+                      f"{cost.size:,}")  # fmt: skip
     return table
 
 

@@ -117,7 +117,8 @@ def by_hand(house: House, settings: Settings) -> FastAPI:
 
 def serve(owner: str, way: str, port: int) -> None:
     """One contender, until it is ended."""
-    settings = Settings(_env_file=None, plan=way == "planned", cost_per_minute=10**12)  # pyright: ignore[reportCallIssue]
+    more: dict[str, Any] = {"_env_file": None, "answers_bytes": 0, "cost_per_minute": 10**12}
+    settings = Settings(plan=way == "planned", **more)
     with House(owner, bytes(32)) as house:
         app = by_hand(house, settings) if way == "by hand" else create_app(settings, house)
         uvicorn.run(app, host="127.0.0.1", port=port, log_config=None, access_log=False)
@@ -133,7 +134,9 @@ def contender(owner: str, way: str) -> Generator[tuple[int, httpx.Client]]:
     process.start()
     assert process.pid is not None
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        # nobody's answer is compressed or kept: what is compared is making it
+        plain = {"Accept-Encoding": "identity"}
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=plain, timeout=30) as client:
             until = time.monotonic() + 30
             while True:
                 try:
