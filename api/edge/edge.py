@@ -15,6 +15,7 @@ from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOpe
 from strawberry.types.graphql import OperationType as Kind
 
 from api.access.doorkeeper import Doorkeeper, Unauthenticated
+from api.access.oidc import issuer_of
 from api.access.proof import Proof, Refuted
 from api.access.read_log import Asking, ReadLogAway, purpose_of
 from api.access.read_log import Road as LogRoad
@@ -57,7 +58,7 @@ class Edge:
         manifest = reach.settings.documents
         self.documents = Documents() if manifest is None else trusted(manifest, self._schema._schema, self._gate)
         self.answers = Answers(reach.settings.answers_bytes if self.planner else 0, reach.settings.compress_bytes_min)
-        self.doorkeeper = Doorkeeper(reach.house, reach.pool, reach.settings)
+        self.doorkeeper = Doorkeeper(reach.house, reach.pool, reach.settings, issuer_of(reach.settings))
         self.live = Live(reach, self._schema, self._gate, self.documents, self.doorkeeper, clock, admission.streams)
 
     async def graphql(self, request: Request) -> Response:
