@@ -34,6 +34,7 @@ from graphql import (
 )
 
 from api.access.doorkeeper import Unauthenticated
+from api.access.read_log import Asking, Road, purpose_of
 from api.access.roles import Principal
 from api.chinese import SENTENCES
 from api.context import Context, Reach
@@ -141,6 +142,8 @@ class Subscriptions:
         asked = self._documents.chosen(asked, principal)
         name = asked.operation_name or None  # an operation without a name cannot be named
         assert asked.query is not None
+        purpose = purpose_of(None, asked.extensions)
+        context.asking = Asking.of(asked.query, asked.operation_name, Road.SUBSCRIPTION, purpose)
         self._gate.admit(asked.query, name, asked.variables, principal)
         document, errors = self._document(asked.query)
         if document is None:
@@ -184,13 +187,19 @@ class Subscriptions:
         return source
 
     async def _said(self, operation: Operation, message: Message, principal: Principal) -> str:
-        context = Context(self._reach, principal, self._clock(), operation.context.correlation)
+        context = self._context(operation, principal)
         context.may_ask(operation.context.question)
-        key = (operation.key, principal.roles, principal.scopes)
+        key = (operation.key, principal.roles, principal.scopes, context.glasses)
         if key not in message.said:
-            message.said[key] = shared(self._executed(operation, message, context))
+            message.said[key] = shared(self._executed(operation, message, self._context(operation, principal)))
         said: Said = await asyncio.shield(message.said[key])
+        context.reads.include(said.context.reads)
+        await context.log_reads()
         return said.payload
+
+    def _context(self, operation: Operation, principal: Principal) -> Context:
+        correlation, asking = operation.context.correlation, operation.context.asking
+        return Context(self._reach, principal, self._clock(), correlation, asking=asking)
 
     async def _executed(self, operation: Operation, message: Message, context: Context) -> Said:
         executor: Executor[Any] = operation.executor.build_per_event_executor(message)
