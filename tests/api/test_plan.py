@@ -231,7 +231,7 @@ class Stars(FieldExtension):
 def test_a_guarded_field_is_resolved(roads: Roads, of: str) -> None:
     """A column whose field is given a permission or an extension is never read around it."""
     field: Any = next(f for f in vars(Complaint)["__strawberry_definition__"].fields if f.python_name == "source")
-    query = "{ complaints(first: 3) { edges { node { source } } } }"
+    query = f"{{ complaints(first: 3) {{ edges {{ node {{ source }} }} }} }} # {of}"
     assert roads.is_planned(query)
     if of == "a permission":
         # as `strawberry.field(permission_classes=[Nobody])` does
