@@ -83,7 +83,7 @@ class Socket:
     """A client that speaks graphql-transport-ws, or what else a test has it say."""
 
     connection: ClientConnection
-    heard: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    passed_over: list[str] = field(default_factory=list[str])
 
     def say(self, **message: Any) -> None:
         """Send a message."""
@@ -128,7 +128,7 @@ class Socket:
 
         def hear_all() -> None:
             while True:
-                self.connection.recv(SECONDS)
+                self.passed_over.append(str(self.connection.recv(SECONDS)))
 
         with pytest.raises(ConnectionClosed) as end:
             hear_all()
