@@ -186,6 +186,7 @@ def test_a_session_without_the_scope_is_refused_over_http(
         return replace(await known(*said), scopes=frozenset({Scope.ASK}))
 
     monkeypatch.setattr(keeper, "principal", fewer)
+    monkeypatch.setattr(keeper, "remembered", lambda _: None)  # pyright: ignore[reportUnknownArgumentType]
     for method in ("GET", "POST"):
         status, said = send(desk, method, query="{ me { name } }")
         assert (status, refusal(said)) == (403, "document.untrusted")

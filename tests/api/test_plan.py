@@ -39,7 +39,8 @@ from tests.conftest import MASTER_KEY, Database, Server
 
 NOW = datetime(2026, 5, 20, 3, 4, 5, 678901, tzinfo=UTC)
 """In the midst of the demonstration, so that some deadlines have passed."""
-WIDE = {"cost_per_minute": 10**12, "cost_max": 10**9, "aliases_max": 1000, "selections_max": 5000, "tokens_max": 20000}
+WIDE = {"cost_per_minute": 10**12, "cost_max": 10**9, "aliases_max": 1000, "selections_max": 5000, "tokens_max": 20000,
+        "answers_bytes": 0}  # fmt: skip
 DOCUMENTS = 750
 ROLES = (Role.CS_DIRECTOR, Role.AUDITOR, Role.GM_OFFICE, Role.DEAN, Role.CASHIER, Role.ADMIN)
 VIEWS_OF_A_CASE = ((COMPLAINTS, "complaint_id"), (CLOCKS, "complaint_id"), (HISTORY, "stream_id"))

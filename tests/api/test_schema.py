@@ -60,15 +60,21 @@ def test_every_closed_set_has_its_chinese_words() -> None:
 
 
 def codes(file: Path) -> set[str]:
-    """Every code a file refuses with: an argument of Refused or Unacceptable, or one named code."""
+    """Every code a file refuses with: an argument of Refused or Unacceptable, one named code, or in an extension."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-        if not isinstance(node, ast.Call):
-            continue
-        named = [k.value for k in node.keywords if k.arg == "code"]
-        name = node.func.id if isinstance(node.func, ast.Name) else ""
-        first = node.args[:1] if name == "Refused" else node.args[1:2] if name == "Unacceptable" else []
-        for value in [*named, *first]:
+        values: list[ast.expr | None] = []
+        if isinstance(node, ast.Dict):
+            values = [
+                v
+                for k, v in zip(node.keys, node.values, strict=True)
+                if isinstance(k, ast.Constant) and k.value == "code"
+            ]
+        elif isinstance(node, ast.Call):
+            name = node.func.id if isinstance(node.func, ast.Name) else ""
+            first = node.args[:1] if name == "Refused" else node.args[1:2] if name == "Unacceptable" else []
+            values = [*(k.value for k in node.keywords if k.arg == "code"), *first]
+        for value in values:
             if isinstance(value, ast.Constant) and isinstance(value.value, str) and "." in value.value:
                 found.add(value.value)
     return found
@@ -94,6 +100,7 @@ EDGE = [
     "page",
     "policy",
     "refusal",
+    "scalars",
     "staff",
 ]
 SOURCES = [
