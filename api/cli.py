@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from rich.table import Table
 
 from api.binaries import EmbeddedError
+from api.cli_access import access
 from api.cli_documents import documents
 from api.cli_exchange import bring, take
 from api.demo import demo
@@ -29,7 +30,6 @@ from api.premises import (
     converted,
     first_tokens,
     institutions,
-    new_token,
     open_here,
     opened,
 )
@@ -37,7 +37,7 @@ from api.replay import find_case, moment, replayed
 from api.serve import serve
 from api.settings import Settings
 from api.terminal import Institution, at_work, bar, err, in_house, only, out, stoppable
-from domain.kernel import Refused, Role
+from domain.kernel import Refused
 from domain.staff import Staff
 from domain.store.casebook import House
 from domain.store.keys import KeyProblem, master_key
@@ -55,6 +55,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.add_typer(bring, name="import")
 app.add_typer(take, name="export")
 app.add_typer(documents, name="documents")
+app.add_typer(access)
 
 ViewName = Annotated[str | None, typer.Argument(help="A view, or nothing for all of them.")]
 OURS = (EmbeddedError, MigrationError, KeyProblem, MappingProblem, FileProblem, ExportProblem, Refused)
@@ -170,7 +171,7 @@ def migrate_(
         applied = migrate(where.owner)
         _told(applied)
         if told := converted(where):
-            out.print(f"{told} tokens of an earlier version are in their holders' histories now.")
+            out.print(f"Tokens of an earlier version, now in their holders' histories: {told}")
         out.print("The schema is up to date.")
 
 
@@ -213,17 +214,6 @@ def institutions_() -> None:
     with in_house() as house:
         for code in institutions(house):
             out.print(code)
-
-
-@app.command()
-def token(
-    institution: Institution = None,
-    role: Annotated[Role, typer.Option(help="The post to act in.")] = Role.CS_DIRECTOR,
-) -> None:
-    """Another bearer token for somebody in this post; it is shown only now."""
-    with at_work() as where, opened(where) as house:
-        person, made = new_token(house, where.settings, only(house, institution), role)
-        out.print(f"{person.name} ({', '.join(sorted(person.roles))}): {made}", soft_wrap=True)
 
 
 @app.command()

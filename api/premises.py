@@ -10,11 +10,11 @@ from uuid import UUID
 
 import psycopg
 
-from api.access.token import at_the_machine, convert_tokens, issue_token, tokens
+from api.access.token import at_the_machine, convert_tokens, has_tokens, issue_token
 from api.embedded import Embedded
 from api.settings import Settings
 from domain.institution import INSTITUTION, Institution, institution_id, open_institution
-from domain.kernel import Event, Refused, Role, named
+from domain.kernel import Event, Role, named
 from domain.staff import STAFF, Staff, enrol
 from domain.store.casebook import Casebook, House
 from domain.store.keys import master_key
@@ -114,19 +114,11 @@ def staff_of(casebook: Casebook) -> Iterator[Staff]:
 
 def first_tokens(house: House, settings: Settings, code: str) -> list[tuple[Staff, str]]:
     """A bearer token for one person of each post, for an institution that has none yet; they are shown once."""
-    if tokens(house, code):
+    if has_tokens(house, code):
         return []
     people = {role: person for person in reversed([*staff_of(house.casebook(code))]) for role in person.roles}
     chosen = {person.id: person for role in Role if (person := people.get(role)) is not None}
     return [(person, _token(house, settings, code, person)) for person in chosen.values()]
-
-
-def new_token(house: House, settings: Settings, code: str, role: Role) -> tuple[Staff, str]:
-    """One more token, for the first person in this post. Raises Refused when nobody holds it."""
-    for person in staff_of(house.casebook(code)):
-        if role in person.roles:
-            return person, _token(house, settings, code, person)
-    raise Refused("staff.nobody", f"Nobody at {code} holds the post {role}; `anjuan institutions` shows the codes.")
 
 
 def _token(house: House, settings: Settings, code: str, person: Staff) -> str:

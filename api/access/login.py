@@ -156,6 +156,7 @@ class Desk:
 
         casebook = self._house.casebook(principal.institution)
         await in_thread(lambda: casebook.act(STAFF, principal.staff_id, decide, command_id=stamp.command_id))
+        _log.info("signed out", institution=principal.institution, staff=str(principal.staff_id))
         self._wake()
         return said({"signedOut": True})
 

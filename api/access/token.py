@@ -156,6 +156,13 @@ def tokens(house: House, institution: str) -> list[Token]:
     return sorted(found, key=lambda token: (token.created_at, token.id), reverse=True)
 
 
+def has_tokens(house: House, institution: str) -> bool:
+    """Whether the institution was ever given a token."""
+    with house.within(institution) as connection:
+        row = connection.execute("SELECT FROM api_token WHERE institution = %s LIMIT 1", (institution,)).fetchone()
+    return row is not None
+
+
 def shown(staff_id: StaffId, kept: Kept) -> Token:
     """A token as its holder and administrators see it."""
     return Token(
