@@ -20,9 +20,10 @@ from api.access.read_log import ReadLog
 from api.context import Reach, query_pool
 from api.edge.admission import Admission, Admitting
 from api.edge.edge import Edge
+from api.edge.explorer import add_explorer
 from api.edge.said import not_served, root
 from api.edge.shell import Shell
-from api.settings import Settings
+from api.settings import Environment, Settings
 from api.watch.gauges import Gauges, Sized
 from api.watch.health import Health
 from api.watch.meters import Meters
@@ -97,6 +98,8 @@ def create_app(
     app.add_api_route("/readyz", lookout.readyz, methods=["GET"])
     app.add_api_route("/metrics", lookout.metrics, methods=["GET"])
     app.state.doorkeeper = edge.doorkeeper
+    if settings.environment is Environment.DEVELOPMENT:
+        add_explorer(app)
     app.add_api_route("/sign-in", desk.sign_in, methods=["POST"])
     app.add_api_route("/sign-out", desk.sign_out, methods=["POST"])
     app.add_api_route("/password", desk.change_password, methods=["POST"])

@@ -10,7 +10,6 @@ from typing import Any
 
 import orjson
 from fastapi import Request, Response
-from strawberry.http.ides import get_graphql_ide_html
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.types.graphql import OperationType as Kind
 
@@ -27,6 +26,7 @@ from api.edge.admission import Admission, Busy
 from api.edge.answers import Answers
 from api.edge.asked import Asked, Unacceptable, asked_by, commands
 from api.edge.documents import Documents, trusted
+from api.edge.explorer import page
 from api.edge.fault import presentable, wrapped
 from api.edge.said import JSON, refused, said
 from api.limits import Gate, without_suggestion
@@ -67,7 +67,7 @@ class Edge:
         modern = GRAPHQL_RESPONSE in request.headers.get("accept", "")
         try:
             if self._wants_page(request):
-                return Response(get_graphql_ide_html(graphql_ide="graphiql"), media_type="text/html")
+                return page()
             if wants_events(request):
                 return await self.live.events(request)
             return await self._let_in(request, correlation, modern=modern)
