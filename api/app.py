@@ -66,6 +66,7 @@ def create_app(
             pools,
             kept,
             more={
+                "read_log_waiting": ("Requests whose reads are not in the log yet.", lambda: read_log.waiting),
                 "live_connections": ("Connections for subscriptions.", lambda: len(edge.live.hall)),
                 "answers_bytes": ("Memory of the answers that are kept.", lambda: edge.answers.bytes),
             },

@@ -29,7 +29,7 @@ def safe_address(address: str) -> bool:
 
 
 class Environment(StrEnum):
-    """`development` adds GraphiQL and tells what went wrong in the log at length; `production` does neither."""
+    """`development` adds the explorer and tells what went wrong in the log at length; `production` does neither."""
 
     DEVELOPMENT = "development"
     PRODUCTION = "production"
