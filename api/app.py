@@ -55,7 +55,7 @@ def create_app(
     admission = Admission(settings)
     edge = Edge(reach, clock, admission)
     health, meters = Health(house, list(VIEWS.values())), Meters()
-    pools = {"questions": pool, "commands": house.pool}
+    pools = {"questions": pool, "commands": house.pool, "everywhere": house.everywhere}
     kept: dict[str, Sized] = {"answers": edge.answers}
     if edge.planner is not None:
         kept["plans"] = edge.planner.plans

@@ -29,7 +29,7 @@ from domain.glass import Glass
 from domain.institution import INSTITUTION, Institution, institution_id
 from domain.kernel import Refused
 from domain.personal import ERASED
-from domain.store.casebook import Casebook, House
+from domain.store.casebook import Casebook, House, conninfo_as
 from domain.store.tenant import begin_reading
 from projections.personal import personal_columns, view_of
 from projections.tracking import wait_for_async
@@ -189,12 +189,13 @@ Info = strawberry.Info[Context, None]
 
 
 def query_pool(settings: Settings, house: House) -> AsyncConnectionPool[AsyncConnection[Any]]:
-    """The connections that answer questions: read-only, with a time limit per statement. Not yet open."""
+    """The connections that answer questions: they only read, with a time limit per statement. Not yet open."""
     limit = f" -c default_transaction_read_only=on -c statement_timeout={int(settings.statement_seconds * 1000)}"
 
-    options = str(conninfo_to_dict(house.conninfo).get("options") or "") + limit
+    conninfo = conninfo_as(settings.database_reader_url or house.conninfo, "anjuan_reader")
+    options = str(conninfo_to_dict(conninfo).get("options") or "") + limit
     return AsyncConnectionPool(
-        make_conninfo(house.conninfo, options=options),
+        make_conninfo(conninfo, options=options),
         kwargs={"autocommit": True},
         min_size=1,
         max_size=settings.connections_max,

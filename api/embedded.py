@@ -36,8 +36,8 @@ from psycopg.conninfo import make_conninfo
 
 from api.binaries import EmbeddedError
 from api.cluster import LOGIN, OWNER, Cluster, server_environment
+from migrations.runner import GROUPS
 
-GROUP: Final = "anjuan_app"
 DATABASE: Final = "anjuan"
 
 STARTS_MAX: Final = 3
@@ -242,15 +242,18 @@ class Embedded:
             if connection.execute("SELECT FROM pg_database WHERE datname = %s", [DATABASE]).rowcount:
                 return
             known = {name for (name,) in connection.execute("SELECT rolname FROM pg_roles")}
-            if GROUP not in known:
-                connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(GROUP)))
+            for group in GROUPS:
+                if group not in known:
+                    connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(group)))
             if LOGIN not in known:
                 secret = connection.pgconn.encrypt_password(
                     self.cluster.passwords()[LOGIN].encode(), LOGIN.encode(), b"scram-sha-256"
                 )
                 connection.execute(
                     sql.SQL("CREATE ROLE {} LOGIN PASSWORD {} IN ROLE {}").format(
-                        sql.Identifier(LOGIN), sql.Literal(secret.decode()), sql.Identifier(GROUP)
+                        sql.Identifier(LOGIN),
+                        sql.Literal(secret.decode()),
+                        sql.SQL(", ").join(map(sql.Identifier, GROUPS)),
                     )
                 )
             connection.execute(

@@ -132,8 +132,8 @@ class InstitutionQuery:
 
 async def view_lags(context: Context, now: datetime) -> list[ViewLag]:
     """The lag of every view in the institution of whoever asks."""
-    found: list[Lag] = await in_thread(lambda: lag(context.reach.house, list(VIEWS.values())))
-    return [_shown(one, now) for one in found if one.institution == context.institution]
+    found: list[Lag] = await in_thread(lambda: lag(context.reach.house, list(VIEWS.values()), context.institution))
+    return [_shown(one, now) for one in found]
 
 
 def _shown(one: Lag, now: datetime) -> ViewLag:

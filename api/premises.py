@@ -54,7 +54,7 @@ def opened(where: Premises, *, migrating: Callable[[list[Migration]], None] | No
         fresh = any(migration.version == 1 for migration in applied)
         migrating(applied)
     key = master_key(where.settings.master_key_file, create=fresh)
-    house = House(where.app, key, pool_max=where.settings.connections_max)
+    house = House(where.app, key, runner=where.settings.database_runner_url, pool_max=where.settings.connections_max)
     if where.settings.database_url is not None:
         psycopg.connect(house.conninfo).close()  # says at once why it cannot be reached; the pool would only wait
     with house:
@@ -78,7 +78,7 @@ def converted(where: Premises) -> int:
 
 def institutions(house: House) -> list[str]:
     """The codes of the institutions that are open here."""
-    with house.pool.connection() as connection:
+    with house.everywhere.connection() as connection:
         rows = connection.execute(
             "SELECT institution FROM institution_position WHERE position > 0 ORDER BY 1"
         ).fetchall()

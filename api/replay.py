@@ -39,7 +39,7 @@ class Found:
 def find_case(house: House, words: str, institution: str | None) -> Found:
     """The case meant by its number, its id or its name in another system. Raises Refused when none or several."""
     text(words, "case")  # a case that has no number yet is not meant by saying nothing
-    with house.pool.connection() as connection:
+    with house.everywhere.connection() as connection:
         rows = connection.execute(
             "SELECT institution, complaint_id FROM complaint_case"
             " WHERE (number = %(words)s OR reference = %(words)s OR complaint_id::text = lower(%(words)s))"

@@ -21,7 +21,9 @@ from api.scalars import SCALARS
 from api.settings import Settings
 from api.staff import StaffMutation
 
-Query = merge_types("Query", (NodeQuery, ComplaintQuery, CredentialQuery, ClockQuery, HistoryQuery, InstitutionQuery, PolicyQuery))
+Query = merge_types(
+    "Query", (NodeQuery, ComplaintQuery, CredentialQuery, ClockQuery, HistoryQuery, InstitutionQuery, PolicyQuery)
+)
 Mutation = merge_types("Mutation", (ComplaintMutation, CredentialMutations, StaffMutation, PolicyMutation))
 Subscription = merge_types("Subscription", (LiveSubscription,))
 

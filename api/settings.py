@@ -51,6 +51,16 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("DATABASE_OWNER_URL", "ANJUAN_DATABASE_OWNER_URL"),
         description="the same database as its owner, who migrates; DATABASE_URL if not set",
     )
+    database_reader_url: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("DATABASE_READER_URL", "ANJUAN_DATABASE_READER_URL"),
+        description="the same database as a login of anjuan_reader alone, for questions; DATABASE_URL if not set",
+    )
+    database_runner_url: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("DATABASE_RUNNER_URL", "ANJUAN_DATABASE_RUNNER_URL"),
+        description="the same database as a login of anjuan_runner, for views and operators; DATABASE_URL if not set",
+    )
     host: str = "127.0.0.1"
     port: int = Field(default=8420, ge=0, le=65535)
     environment: Environment = Environment.PRODUCTION
@@ -113,12 +123,18 @@ class Settings(BaseSettings):
     live_connections_max: int = Field(default=1000, ge=1, description="most connections for subscriptions, in all")
     live_person_max: int = Field(default=10, ge=1, description="most connections for subscriptions of one person")
     live_subscriptions_max: int = Field(default=20, ge=1, description="most subscriptions of one WebSocket")
-    live_message_bytes_max: int = Field(default=256 * 1024, ge=1024, description="longest message of a WebSocket client")
-    live_init_seconds: float = Field(default=10.0, gt=0, description="longest time until a WebSocket client says who it is")
+    live_message_bytes_max: int = Field(
+        default=256 * 1024, ge=1024, description="longest message of a WebSocket client"
+    )
+    live_init_seconds: float = Field(
+        default=10.0, gt=0, description="longest time until a WebSocket client says who it is"
+    )
     live_ping_seconds: float = Field(default=20.0, gt=0, description="silence after which a subscriber is pinged")
     live_pong_seconds: float = Field(default=10.0, gt=0, description="longest time for the answer to a ping")
     live_stall_seconds: float = Field(default=15.0, gt=0, description="how long a subscriber may read nothing")
-    live_check_seconds: float = Field(default=5.0, gt=0, description="how often a silent subscriber's token is looked at")
+    live_check_seconds: float = Field(
+        default=5.0, gt=0, description="how often a silent subscriber's token is looked at"
+    )
     live_poll_seconds: float = Field(default=0.2, gt=0, description="how often positions are looked at for subscribers")
     live_pace_seconds: float = Field(
         default=0.05, gt=0, description="the same while they move: shortest time between messages of a subscription"
@@ -137,6 +153,7 @@ class Settings(BaseSettings):
     def master_key_file(self) -> Path:
         """Where the master key lies unless `ANJUAN_MASTER_KEY` holds it."""
         return self.data / "master.key"
+
     documents: Path | None = Field(
         default=None, description="manifest of trusted documents (JSON); with one, other documents need a scope"
     )
@@ -148,6 +165,7 @@ class Settings(BaseSettings):
         default=frozenset(),
         description="origins whose pages may ask here (CORS), with commas between: https://desk.example.org",
     )
+
     @field_validator("trusted_proxies", "oidc_algorithms", mode="before")
     @classmethod
     def _with_commas(cls, said: object) -> object:
@@ -183,4 +201,3 @@ class Settings(BaseSettings):
             if not _ORIGIN.fullmatch(one):
                 raise ValueError(f"{one} is no origin; write scheme, host and port as in https://desk.example.org:8443")
         return frozenset(listed)
-

@@ -71,9 +71,13 @@ CREATE TABLE broken_glass (
 CREATE INDEX broken_glass_broken ON broken_glass (institution, broken_at, staff_id, glass_id);
 CREATE INDEX broken_glass_case ON broken_glass (institution, case_id, broken_at, staff_id, glass_id);
 
+SELECT keep_apart('read_log', 'read_log_subject', 'broken_glass');
+
 GRANT USAGE ON SEQUENCE read_log_entry TO anjuan_app;
 GRANT SELECT, INSERT ON read_log, read_log_subject TO anjuan_app;
-GRANT SELECT, INSERT, UPDATE, DELETE ON broken_glass TO anjuan_app;
+GRANT SELECT ON read_log, read_log_subject TO anjuan_reader, anjuan_runner;
+GRANT SELECT, INSERT, UPDATE, DELETE ON broken_glass TO anjuan_runner;
+GRANT SELECT ON broken_glass TO anjuan_app, anjuan_reader;
 
 -- migrate:down
 

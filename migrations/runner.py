@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.resources.abc import Traversable
 
 import psycopg
@@ -17,7 +17,8 @@ from psycopg.rows import tuple_row
 
 from migrations.script import Migration, MigrationError, Statement, migrations
 
-GROUP = "anjuan_app"
+GROUPS = ("anjuan_app", "anjuan_reader", "anjuan_runner")
+"""The roles of the three kinds of work: commands, questions, and views with all else that is for every institution."""
 LOCK = 0x616E_6A75_616E
 """Advisory lock of whoever migrates this database ("anjuan")."""
 
@@ -81,32 +82,55 @@ def _alone(connection: psycopg.Connection[tuple[object, ...]]) -> Generator[None
 
 
 def _prepare(connection: psycopg.Connection[tuple[object, ...]]) -> None:
-    """Schema, group role and the table of what was applied."""
-    if not connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [GROUP]).rowcount:
-        try:
-            connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(GROUP)))
-        except (errors.DuplicateObject, errors.UniqueViolation):
-            pass  # roles belong to the whole server, and somebody migrates another database of it
-        except errors.InsufficientPrivilege as error:
-            raise MigrationError(
-                f"The role {GROUP}, which the application belongs to, is missing and {connection.info.user} may not "
-                f"create it. Have an administrator run: CREATE ROLE {GROUP} NOLOGIN;"
-            ) from error
+    """Schema, group roles and the table of what was applied."""
+    for group in GROUPS:
+        _make_group(connection, group)
     try:
         with connection.transaction():
             if not connection.execute("SELECT FROM pg_namespace WHERE nspname = 'anjuan'").rowcount:
                 connection.execute("CREATE SCHEMA anjuan")
-            connection.execute(sql.SQL("GRANT USAGE ON SCHEMA anjuan TO {}").format(sql.Identifier(GROUP)))
+            app = sql.Identifier(GROUPS[0])
+            connection.execute(sql.SQL("GRANT USAGE ON SCHEMA anjuan TO {}").format(app))
             if not connection.execute("SELECT WHERE to_regclass('anjuan.schema_migration') IS NOT NULL").rowcount:
                 connection.execute(_TABLE)
-                connection.execute(
-                    sql.SQL("GRANT SELECT ON anjuan.schema_migration TO {}").format(sql.Identifier(GROUP))
-                )
+                connection.execute(sql.SQL("GRANT SELECT ON anjuan.schema_migration TO {}").format(app))
     except errors.InsufficientPrivilege as error:
         raise MigrationError(
             f"{connection.info.user} may not migrate the database {connection.info.dbname}: "
             f"{error.diag.message_primary}. Migrate as the role that owns the database and the schema anjuan."
         ) from error
+    _join_runners(connection)
+
+
+def _make_group(connection: psycopg.Connection[tuple[object, ...]], group: str) -> None:
+    if connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [group]).rowcount:
+        return
+    try:
+        connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(group)))
+    except (errors.DuplicateObject, errors.UniqueViolation):
+        pass  # roles belong to the whole server, and somebody migrates another database of it
+    except errors.InsufficientPrivilege as error:
+        raise MigrationError(
+            f"The role {group}, which the application belongs to, is missing and {connection.info.user} may not "
+            f"create it. Have an administrator run: CREATE ROLE {group} NOLOGIN;"
+        ) from error
+
+
+def _join_runners(connection: psycopg.Connection[tuple[object, ...]]) -> None:
+    """Whoever owns the tables sees every institution, as a member of the runners; by itself not even the owner does."""
+    runner = GROUPS[2]
+    asked = "SELECT current_user::text, quote_ident(current_user), pg_has_role(%s, 'USAGE')"
+    user, owner, joined = connection.execute(asked, [runner]).fetchone() or ("", "", False)
+    if joined:
+        return
+    with suppress(errors.InsufficientPrivilege):  # said below
+        connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(runner)))
+    user, owner, joined = connection.execute(asked, [runner]).fetchone() or ("", "", False)
+    if not joined:
+        raise MigrationError(
+            f"{user}, who migrates and rebuilds views, must be a member of {runner} with its "
+            f"privileges inherited. Have an administrator run: ALTER ROLE {owner} INHERIT; GRANT {runner} TO {owner};"
+        )
 
 
 def _applied(connection: psycopg.Connection[tuple[object, ...]]) -> Applied:

@@ -13,8 +13,9 @@ import psycopg
 _QUERIES = (
     # tables, and what guards their rows
     """
-    SELECT format('table %s%s%s%s', relname, CASE relkind WHEN 'v' THEN ' view' WHEN 'm' THEN ' matview' ELSE '' END,
-                  CASE WHEN relrowsecurity THEN ' row security' ELSE '' END, ' ' || nullif(reloptions::text, ''))
+    SELECT format('table %s%s%s%s%s', relname, CASE relkind WHEN 'v' THEN ' view' WHEN 'm' THEN ' matview' ELSE '' END,
+                  CASE WHEN relrowsecurity THEN ' row security' ELSE '' END,
+                  CASE WHEN relforcerowsecurity THEN ' forced' ELSE '' END, ' ' || nullif(reloptions::text, ''))
     FROM pg_class
     WHERE relnamespace = 'anjuan'::regnamespace AND relkind IN ('r', 'p', 'v', 'm')
     """,

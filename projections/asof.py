@@ -126,7 +126,7 @@ def moved(view: View[R], institution: str, row: R | None, recorded: Recorded, fa
 def _facts(
     house: House, view: View[Any], institution: str, key: Key, bounds: Bounds
 ) -> Iterator[tuple[Recorded, Key, Any]]:
-    with house.pool.connection() as connection:
+    with house.within(institution) as connection:
         if view.gathers:
             read = _gathered(connection, view, institution, key, bounds)
         else:

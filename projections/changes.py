@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, LiteralString, TypeVar, cast
 from uuid import UUID
 
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, Connection
 from psycopg.sql import SQL, Composable, Identifier
 
 from projections.complaint import COMPLAINTS
@@ -35,11 +35,9 @@ class Positions:
     views: dict[str, int]
 
 
-async def positions(
-    connection: AsyncConnection[Any], institutions: Sequence[str], views: Sequence[str]
-) -> list[Positions]:
+def positions(connection: Connection[Any], institutions: Sequence[str], views: Sequence[str]) -> list[Positions]:
     """The positions of these institutions and views; a view that has no tracking row yet is at 0."""
-    cursor = await connection.execute(
+    cursor = connection.execute(
         """
         SELECT head.institution, head.position, array_agg(wanted.view), array_agg(coalesce(t.position, 0))
         FROM institution_position AS head
@@ -53,7 +51,7 @@ async def positions(
     )
     return [
         Positions(institution, head, dict(zip(names, reached, strict=True)))
-        for institution, head, names, reached in await cursor.fetchall()
+        for institution, head, names, reached in cursor.fetchall()
     ]
 
 

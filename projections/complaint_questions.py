@@ -67,7 +67,7 @@ class CaseFilter(Filter):
     overdue_at: Annotated[
         datetime | None,
         Narrowing(
-            "coalesce(next_due_at, 'infinity') < %s",
+            "CASE WHEN next_due_at IS NULL THEN 'infinity' ELSE next_due_at END < %s",
             index="complaint_case_due",
             said="逾期 – a running deadline has passed.",
             flag="overdue_only",
@@ -108,7 +108,7 @@ class ClockFilter(Filter):
     overdue_at: Annotated[
         datetime | None,
         Narrowing(
-            "stopped_at IS NULL AND coalesce(due_at, 'infinity') < %s",
+            "stopped_at IS NULL AND CASE WHEN due_at IS NULL THEN 'infinity' ELSE due_at END < %s",
             index="complaint_clock_running",
             said="只看逾期",
             flag="overdue_only",

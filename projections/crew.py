@@ -14,14 +14,14 @@ from projections.view import View
 
 
 @contextmanager
-def crew(conninfo: str, master_key: bytes, view: View[Any], hands: int, stop: Signal) -> Generator[None]:
+def crew(house: House, master_key: bytes, view: View[Any], hands: int, stop: Signal) -> Generator[None]:
     """So many processes at work beside this one; on leaving they are waited for, or ended if told to or on an error.
 
     The view must be a name of the module in which its `show` is written. A process that dies loses one chunk, which
     whoever is next takes up.
     """
     spawn = multiprocessing.get_context("spawn")
-    arguments = (conninfo, master_key, view.show.__module__, view.name)
+    arguments = (house.conninfo, house.runner_conninfo, master_key, view.show.__module__, view.name)
     processes = [spawn.Process(target=_work, args=arguments, daemon=True) for _ in range(hands)]
     for process in processes:
         process.start()
@@ -35,10 +35,10 @@ def crew(conninfo: str, master_key: bytes, view: View[Any], hands: int, stop: Si
             process.join()
 
 
-def _work(conninfo: str, master_key: bytes, module: str, name: str) -> None:
+def _work(conninfo: str, runner: str, master_key: bytes, module: str, name: str) -> None:
     from projections.rebuild import help_rebuild
 
     named: list[Any] = list(vars(importlib.import_module(module)).values())
     view = next(cast("View[Any]", v) for v in named if isinstance(v, View) and v.name == name)
-    with House(conninfo, master_key, pool_max=2) as house:
+    with House(conninfo, master_key, runner=runner, pool_max=2) as house:
         help_rebuild(house, view, stop=Signal())

@@ -52,7 +52,7 @@ _PARKED: Final = """
 def parked(house: House, view: View[Any] | None = None, institution: str | None = None) -> list[Parked]:
     """What is parked, of one view and institution or of all, the longest waiting first in each."""
     values = {"institution": institution, "view": view.name if view else None}
-    with house.pool.connection() as connection:
+    with house.everywhere.connection() as connection:
         return [Parked(*row) for row in connection.execute(_PARKED, values)]
 
 
@@ -64,7 +64,7 @@ def retry(house: House, view: View[Any], institution: str, key: str | UUID | Key
     """
     mark = key if isinstance(key, str) else stream_mark(key) if isinstance(key, UUID) else key_mark(key)
     table = Table(view)
-    with house.pool.connection() as connection, connection.transaction():
+    with house.everywhere.connection() as connection, connection.transaction():
         row = connection.execute(
             "SELECT position FROM tracking WHERE institution = %s AND view = %s FOR UPDATE", (institution, view.name)
         ).fetchone()

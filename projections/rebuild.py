@@ -82,7 +82,7 @@ def rebuild(
         _alone(connection, view)
         prepare(connection, view, fresh=fresh)
         before, _ = _progress(connection, view)
-        with crew(house.conninfo, _needed(master_key), view, hands, stop) if hands else nullcontext():
+        with crew(house, _needed(master_key), view, hands, stop) if hands else nullcontext():
             help_rebuild(house, view, stop=stop, progress=progress, chunk=chunk)
             while not stop.is_set() and not _finished(connection, view):
                 stop.wait(0.05)
@@ -188,7 +188,7 @@ def help_rebuild(
     """Fold slices of a prepared rebuild until none is left to claim, and follow on; how many events were read."""
     table = Table(view, NEXT)
     events = 0
-    with house.pool.connection() as connection:
+    with house.everywhere.connection() as connection:
         connection.execute("SET synchronous_commit = off")
         try:
             while not stop.is_set():

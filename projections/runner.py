@@ -71,7 +71,7 @@ def follow(
     pause = 0.005
     while not stop.is_set():
         try:
-            with house.pool.connection() as connection:
+            with house.everywhere.connection() as connection:
                 _relaxed(connection)
                 try:
                     while not stop.is_set():
@@ -97,7 +97,7 @@ def catch_up(house: House, views: Iterable[View[Any]], institution: str | None =
     """
     tables: Tables = {view.name: Table(view) for view in views}
     read = 0
-    with house.pool.connection() as connection:
+    with house.everywhere.connection() as connection:
         _relaxed(connection)
         try:
             while got := advance(connection, house.mapper, tables, batch, institution=institution):

@@ -26,7 +26,9 @@ def ddl(view: View[Any]) -> str:
         source += ["    position bigint NOT NULL", f"    PRIMARY KEY (institution, {', '.join(view.key)}, position)"]
         text += f"CREATE TABLE {view.name}_source (\n" + ",\n".join(source) + "\n);\n"
         tables.append(f"{view.name}_source")
-    return text + f"GRANT SELECT, INSERT, UPDATE, DELETE ON {', '.join(tables)} TO anjuan_app;\n"
+    text += f"GRANT SELECT, INSERT, UPDATE, DELETE ON {', '.join(tables)} TO anjuan_runner;\n"
+    text += f"GRANT SELECT ON {', '.join(tables)} TO anjuan_app, anjuan_reader;\n"
+    return text + "".join(f"SELECT keep_apart('{table}');\n" for table in tables)
 
 
 def _order(view: View[Any]) -> list[str]:

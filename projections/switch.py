@@ -34,15 +34,17 @@ def _pairs(view: View[Any]) -> Iterator[tuple[str, str]]:
 
 
 def make_tables(connection: Connection[Any], view: View[Any]) -> None:
-    """Make the tables a rebuild fills, with all that the view's tables have.
+    """Make the tables a rebuild fills, with the view's columns and indexes; only runners may touch them.
 
+    Until the switch they have no row-level security, into which nobody can COPY: so nobody else is let near them.
     Raises SwitchRefused when something in the database is built on the view's table, which the switch would break.
     """
     for live, beside in _pairs(view):
         _refuse_dependents(connection, live)
         connection.execute(SQL("CREATE TABLE {} (LIKE {} INCLUDING ALL)").format(Identifier(beside), Identifier(live)))
-        for statement in _extras(connection, live, beside):
-            connection.execute(statement)
+        connection.execute(
+            SQL("GRANT SELECT, INSERT, UPDATE, DELETE ON {} TO anjuan_runner").format(Identifier(beside))
+        )
 
 
 def drop_tables(connection: Connection[Any], view: View[Any]) -> None:
@@ -147,6 +149,8 @@ def _switch(connection: Connection[Any], mapper: Mapper, view: View[Any], wait: 
         for live, _ in _pairs(view):
             connection.execute(SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(Identifier(live)))
         for live, beside in _pairs(view):
+            for statement in _extras(connection, live, beside):
+                connection.execute(statement)
             _take_place(connection, live, beside)
         for where in ("tracking", "parked"):
             where = Identifier(where)

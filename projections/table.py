@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any, Generic
 from uuid import UUID
@@ -10,6 +10,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.sql import SQL, Composed, Identifier
 
+from domain.store.staging import copy_in, copy_in_secured
 from projections.view import Column, Key, R, View
 
 NEXT = "__next"
@@ -37,10 +38,9 @@ class Table(Generic[R]):
         self._delete = self._keyed(
             "DELETE FROM {table} USING {wanted} WHERE {table}.institution = %s AND ({own}) = ({asked})"
         )
-        self._copy = SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(Identifier(self.name), self.columns)
-        self._copy_source = SQL("COPY {} (institution, {}, position) FROM STDIN (FORMAT BINARY)").format(
-            Identifier(self.source), self.key
-        )
+        self._source_columns = SQL("institution, {}, position").format(self.key)
+        # what a rebuild fills, or verification folds again, is nobody else's yet and has no row security
+        self._copy_in = copy_in if suffix else copy_in_secured
 
     def _keyed(self, text: Any) -> Composed:
         wanted = SQL("unnest({}) AS wanted ({})").format(
@@ -96,26 +96,24 @@ class Table(Generic[R]):
         """Add rows that are not there yet."""
         fields: Callable[[R], tuple[Any, ...]] = self._fields
         dumps = self._dumps
-        with connection.cursor().copy(self._copy) as copy:
-            copy.set_types(self._types)
-            write = copy.write_row
+
+        def values() -> Iterator[Sequence[Any]]:
             for row in rows:
-                values = fields(row)
-                if dumps:
-                    changed = list(values)
-                    for i, dump in dumps:
-                        if changed[i] is not None:
-                            changed[i] = dump(changed[i])
-                    write(changed)
-                else:
-                    write(values)
+                if not dumps:
+                    yield fields(row)
+                    continue
+                changed = list(fields(row))
+                for i, dump in dumps:
+                    if changed[i] is not None:
+                        changed[i] = dump(changed[i])
+                yield changed
+
+        self._copy_in(connection, self.name, self.columns, self._types, values())
 
     def copy_sources(self, connection: Connection[Any], institution: str, made: Iterable[tuple[Key, int]]) -> None:
         """Keep which positions made which keys, for a view that gathers."""
-        with connection.cursor().copy(self._copy_source) as copy:
-            copy.set_types(self._source_types)
-            for key, position in made:
-                copy.write_row((institution, *key, position))
+        rows = ((institution, *key, position) for key, position in made)
+        self._copy_in(connection, self.source, self._source_columns, self._source_types, rows)
 
     def sources(self, connection: Connection[Any], institution: str, key: Key, upto: int) -> list[int]:
         """The positions up to `upto` that made one key of a view that gathers, ascending."""

@@ -10,10 +10,10 @@ from typing import Any, Final
 from uuid import UUID
 
 from psycopg import AsyncConnection, Connection
-from psycopg_pool import AsyncConnectionPool, ConnectionPool
+from psycopg_pool import AsyncConnectionPool
 
 from domain.store.casebook import House
-from domain.store.tenant import begin_reading
+from domain.store.tenant import asked, begin_reading
 from projections.view import View
 
 ALIVE_SECONDS = 10.0
@@ -86,15 +86,16 @@ class Lag:
     alive: bool
 
 
-def lag(house: House, views: Sequence[View[Any]]) -> list[Lag]:
-    """The lag of each view in each institution, in order of view and institution."""
-    with house.pool.connection() as connection:
-        return lag_on(connection, views)
+def lag(house: House, views: Sequence[View[Any]], institution: str | None = None) -> list[Lag]:
+    """The lag of each view in one institution, or in each, in order of view and institution."""
+    with house.everywhere.connection() if institution is None else house.within(institution) as connection:
+        return lag_on(connection, views, institution)
 
 
-def lag_on(connection: Connection[Any], views: Sequence[View[Any]]) -> list[Lag]:
-    """`lag`, asked on a connection of the caller's."""
-    rows = connection.execute(_LAG, {"views": [view.name for view in views]}).fetchall()
+def lag_on(connection: Connection[Any], views: Sequence[View[Any]], institution: str | None = None) -> list[Lag]:
+    """`lag`, asked on a connection of the caller's that may see what is asked."""
+    values = {"views": [view.name for view in views], "institution": institution}
+    rows = connection.execute(_LAG, values).fetchall()
     return [Lag(*row, alive=row[-1] is not None and row[-1] <= ALIVE_SECONDS) for row in rows]
 
 
@@ -110,6 +111,7 @@ _LAG: Final = """
     LEFT JOIN tracking AS t ON t.institution = head.institution AND t.view = v.name
     LEFT JOIN event AS oldest
       ON oldest.institution = head.institution AND oldest.position = coalesce(t.position, 0) + 1
+    WHERE %(institution)s::text IS NULL OR head.institution = %(institution)s
     ORDER BY v.name, head.institution
 """
 
@@ -162,11 +164,10 @@ def wait_for(house: House, views: Sequence[View[Any]], institution: str, positio
 
     Says nothing about parked keys. Wake the runner before, if it runs in this process.
     """
-    pool: ConnectionPool[Connection[Any]] = house.pool
     names = [view.name for view in views]
     for pause in _pauses(timeout):
-        with pool.connection() as connection:
-            row = connection.execute(REACHED, (names, institution), prepare=True).fetchone()
+        with house.pool.connection() as connection:
+            (row,) = asked(connection, institution, REACHED, (names, institution))
         behind = _behind(row, position)
         if behind <= 0:
             return None

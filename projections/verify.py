@@ -75,7 +75,7 @@ def verify(house: House, view: View[Any], institution: str | None = None, *, sam
     """
     table = Table(view)
     found = Verification(view.name)
-    with house.pool.connection() as connection:
+    with house.everywhere.connection() as connection:
         for name in [institution] if institution is not None else _institutions(connection, table):
             if view.gathers:
                 _verify_gathered(connection, house.mapper, table, name, found)
@@ -95,7 +95,7 @@ def digest(house: House, view: View[Any], institution: str) -> str:
         " TO STDOUT (FORMAT BINARY)"
     ).format(columns=table.columns, table=Identifier(table.name), institution=Literal(institution), key=table.key)
     hashed = hashlib.sha256()
-    with house.pool.connection() as connection, connection.cursor().copy(query) as copy:
+    with house.everywhere.connection() as connection, connection.cursor().copy(query) as copy:
         for block in copy:
             hashed.update(block)
     return hashed.hexdigest()

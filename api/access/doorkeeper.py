@@ -69,6 +69,12 @@ _FIND_IDENTITY = """
     WHERE identity_sha256 = %s
 """
 
+_ENTER = {
+    FIND: "SELECT set_config('anjuan.institution', institution_of_token(%s), true)",
+    _FIND_IDENTITY: "SELECT set_config('anjuan.institution', institution_of_identity(%s), true)",
+}
+"""Before it is known who comes in, row-level security is told of which institution the row is, if there is one."""
+
 
 @dataclass(frozen=True)
 class Remembered:
@@ -173,7 +179,11 @@ class Doorkeeper:
 
     async def _found(self, statement: Any, key: bytes) -> tuple[Any, ...] | None:
         async with self._pool.connection() as connection:
-            return await (await connection.execute(statement, (key,), prepare=True)).fetchone()
+            # one round trip, which is one transaction
+            async with connection.pipeline():
+                await connection.execute(_ENTER[statement], (key,), prepare=True)
+                found = await connection.execute(statement, (key,), prepare=True)
+            return await found.fetchone()
 
     async def _person(self, row: tuple[Any, ...]) -> Staff:
         """The person as of this row's version or later; refused when they may not act."""

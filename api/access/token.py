@@ -182,7 +182,7 @@ def convert_tokens(house: House) -> int:
 
     They keep their label, their expiry and every scope. Those revoked or expired stay as they are: they open nothing.
     """
-    with house.pool.connection() as connection:
+    with house.everywhere.connection() as connection:
         rows: list[tuple[Any, ...]] = connection.execute(
             "SELECT institution, staff_id, token_sha256, label, expires_at FROM api_token"
             " WHERE label IS NOT NULL AND revoked_at IS NULL AND expires_at > clock_timestamp()"

@@ -137,7 +137,7 @@ def _cases(casebook: Casebook) -> Iterator[list[ComplaintRow]]:
             id=after[1],
             limit=CASES_AT_ONCE,
         )
-        with casebook.house.pool.connection() as connection:
+        with casebook.house.within(casebook.institution) as connection:
             batch = ask(connection, asked)
         yield batch
         if len(batch) < CASES_AT_ONCE:

@@ -35,7 +35,7 @@ def recorded_events(casebook: Casebook, *, after: int = 0, upto: int | None = No
     topics = [*TOPICS, *FORMER]
     last = casebook.head() if upto is None else min(upto, casebook.head())
     for begin in range(after, last, EVENTS_AT_ONCE):
-        with casebook.house.pool.connection() as connection:
+        with casebook.house.within(casebook.institution) as connection:
             batch = by_position(connection, casebook.institution, begin, min(begin + EVENTS_AT_ONCE, last), topics)
         yield batch
 
@@ -66,7 +66,7 @@ def replay_all(casebook: Casebook, *, progress: Progress = no_progress, stop: Ca
     after, case, failed = (FIRST_STREAM, 0), None, False
     state: ComplaintCase | None = None
     while not stop():
-        with casebook.house.pool.connection() as connection:
+        with casebook.house.within(casebook.institution) as connection:
             batch = by_stream(connection, casebook.institution, after, LAST_STREAM, head, topics, EVENTS_AT_ONCE)
         for recorded, event in opened(casebook.bodies, batch):
             if recorded.originator_id != case:

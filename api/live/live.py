@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from api.access.doorkeeper import Doorkeeper
 from api.access.throttle import client_address
-from api.context import Reach
+from api.context import Reach, in_thread
 from api.edge.asked import Unacceptable, asked_by
 from api.edge.documents import Documents
 from api.edge.said import refused
@@ -59,8 +59,11 @@ class Live:
         self._subscriptions = Subscriptions(reach, schema, gate, documents, Feed(self.watcher), clock)
 
     async def _positions(self, institutions: Sequence[str]) -> list[Positions]:
-        async with self._reach.pool.connection() as connection:
-            return await positions(connection, institutions, list(VIEWS))
+        def look() -> list[Positions]:
+            with self._reach.house.everywhere.connection() as connection:
+                return positions(connection, institutions, list(VIEWS))
+
+        return await in_thread(look)
 
     async def websocket(self, websocket: WebSocket) -> None:
         """A client that would speak `graphql-transport-ws`."""

@@ -90,9 +90,10 @@ class Health:
 
     def _looked(self) -> Reading:
         brief = (
-            f"{conninfo_to_dict(self._house.conninfo).get('options') or ''} -c statement_timeout={STATEMENT_SECONDS}s"
+            f"{conninfo_to_dict(self._house.runner_conninfo).get('options') or ''}"
+            f" -c statement_timeout={STATEMENT_SECONDS}s"
         )
-        conninfo = make_conninfo(self._house.conninfo, options=brief, connect_timeout=CONNECT_SECONDS)
+        conninfo = make_conninfo(self._house.runner_conninfo, options=brief, connect_timeout=CONNECT_SECONDS)
         try:
             check(conninfo)
         except MigrationError:

@@ -7,9 +7,12 @@ from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
+from psycopg.sql import SQL
 from psycopg_pool import ConnectionPool
 
 from domain.store.recorder import COLUMNS, Envelope, StaleVersion, said_clearly, unconfirmed
+from domain.store.staging import copy_in_secured
+from domain.store.tenant import about
 
 TYPES = ("text", "int8", "uuid", "int4", "uuid", "uuid", "uuid", "timestamptz", "timestamptz", "text", "bytea")
 
@@ -22,7 +25,7 @@ def append_copied(
     Raises StaleVersion when a version does not follow its stream, and what the recorder's `said_clearly` raises.
     """
     with said_clearly(), pool.connection() as connection:
-        with connection.transaction():
+        with about(connection, institution):
             stored = _append(connection, institution, commands)
         unconfirmed(connection)
         return stored
@@ -42,13 +45,12 @@ def _append(connection: Connection[Any], institution: str, commands: Sequence[Se
         (len(events), recorded_at, institution, len(events)),
     ).fetchone()
     assert row is not None
-    with connection.cursor().copy("COPY event (" + COLUMNS + ") FROM STDIN (FORMAT BINARY)") as copy:
-        copy.set_types(TYPES)
-        for position, e in enumerate(events, row[0] + 1):
-            copy.write_row(
-                (institution, position, e.originator_id, e.originator_version, e.event_id, e.command_id, e.actor,
-                 e.occurred_at, recorded_at, e.topic, e.state)
-            )  # fmt: skip
+    lines = (
+        (institution, position, e.originator_id, e.originator_version, e.event_id, e.command_id, e.actor,
+         e.occurred_at, recorded_at, e.topic, e.state)
+        for position, e in enumerate(events, row[0] + 1)
+    )  # fmt: skip
+    copy_in_secured(connection, "event", SQL(COLUMNS), TYPES, lines)
     return len(fresh)
 
 

@@ -72,20 +72,39 @@ class Receipt:
 
 
 class House:
-    """What one process needs of the store: connections, keys and a casebook per institution."""
+    """What one process needs of the store: connections, keys and a casebook per institution.
 
-    def __init__(self, conninfo: str, master_key: bytes, *, pool_max: int = 10, pool_timeout: float = 10.0) -> None:
+    `conninfo` is the application's login; `runner` that of what is done for all institutions at once, if it is another.
+    """
+
+    def __init__(
+        self,
+        conninfo: str,
+        master_key: bytes,
+        *,
+        runner: str | None = None,
+        pool_max: int = 10,
+        pool_timeout: float = 10.0,
+    ) -> None:
         self.conninfo = application_conninfo(conninfo)
-        self.pool: ConnectionPool[Connection[Any]] = ConnectionPool(
-            self.conninfo,
-            kwargs={"autocommit": True},
-            min_size=1,
-            max_size=pool_max,
-            timeout=pool_timeout,
-            open=False,
-            configure=self._configure,
-            name="anjuan",
-        )
+        self.runner_conninfo = conninfo_as(conninfo if runner is None else runner, "anjuan_runner")
+
+        def pool(conninfo: str, name: str, size_min: int) -> ConnectionPool[Connection[Any]]:
+            return ConnectionPool(
+                conninfo,
+                kwargs={"autocommit": True},
+                min_size=size_min,
+                max_size=pool_max,
+                timeout=pool_timeout,
+                open=False,
+                configure=self._configure,
+                name=name,
+            )
+
+        self.pool = pool(self.conninfo, "anjuan", 1)
+        """Connections of the application; they see nothing until they say of which institution: see `within`."""
+        self.everywhere = pool(self.runner_conninfo, "anjuan-everywhere", 0)
+        """Connections of runners and operators, made when wanted; they see every institution."""
         self._connections: WeakSet[Connection[Any]] = WeakSet()
         self.ending = False
         self.keys = Keys(self.pool, master_key)
@@ -102,9 +121,11 @@ class House:
     def open(self) -> None:
         """Connect; raises psycopg_pool.PoolTimeout when the database cannot be reached in time."""
         self.pool.open(wait=True)
+        self.everywhere.open()
 
     def close(self) -> None:
         """Give every connection back; what is under way is finished first."""
+        self.everywhere.close()
         self.pool.close()
 
     def interrupt(self) -> None:
@@ -137,8 +158,13 @@ class House:
 
 def application_conninfo(conninfo: str) -> str:
     """The same database as the application's role, which may add and read events and nothing else with them."""
+    return conninfo_as(conninfo, "anjuan_app")
+
+
+def conninfo_as(conninfo: str, role: str) -> str:
+    """The same database in one of the house's roles, with the house's schema and time zone."""
     given = conninfo_to_dict(conninfo)
-    options = f"{given.get('options') or ''} -c role=anjuan_app -c search_path=anjuan -c timezone=UTC".strip()
+    options = f"{given.get('options') or ''} -c role={role} -c search_path=anjuan -c timezone=UTC".strip()
     return make_conninfo(conninfo, options=options, application_name="anjuan")
 
 

@@ -18,6 +18,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from psycopg_pool import ConnectionPool
 
+from domain.store.tenant import about, asked
+
 NONCE_BYTES = 12
 CACHED_KEYS_MAX = 50_000
 
@@ -69,11 +71,12 @@ class Keys:
         missing = list(wanted - found.keys())
         if missing:
             with self._pool.connection() as connection:
-                rows = connection.execute(
+                rows = asked(
+                    connection,
+                    institution,
                     "SELECT subject, wrapped FROM subject_key WHERE institution = %s AND subject = ANY(%s)",
                     (institution, missing),
-                    prepare=True,
-                ).fetchall()
+                )
             for subject, wrapped in rows:
                 found[subject] = self._remember(institution, subject, self._unwrap(institution, subject, wrapped))
         return found
@@ -85,7 +88,7 @@ class Keys:
         missing = sorted(wanted - found.keys())
         if missing:
             rows = [(institution, s, self._wrap(institution, s, AESGCM.generate_key(256)), self._name) for s in missing]
-            with self._pool.connection() as connection, connection.transaction(), connection.cursor() as cursor:
+            with self._pool.connection() as lent, about(lent, institution) as connection, connection.cursor() as cursor:
                 cursor.executemany(
                     "INSERT INTO subject_key (institution, subject, wrapped, master) VALUES (%s, %s, %s, %s)"
                     " ON CONFLICT DO NOTHING",

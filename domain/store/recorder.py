@@ -35,8 +35,9 @@ from psycopg.rows import class_row
 from psycopg_pool import PoolTimeout
 
 from domain.store.envelope import Envelope, Recorded
-from domain.store.statements import APPEND_ONE, APPEND_SEVERAL, COLUMNS, LOCK_HEAD, one, several
+from domain.store.statements import APPEND, COLUMNS, LOCK_HEAD, appended
 from domain.store.subscription import PolledSubscription
+from domain.store.tenant import about, asked
 
 Answer = TypeVar("Answer")
 NOBODY = UUID(int=0)
@@ -167,18 +168,8 @@ class StreamRecorder(AggregateRecorder):
         return position
 
     def _append(self, connection: psycopg.Connection[Any], sealed: Sequence[Envelope]) -> int:
-        if len(sealed) == 1 and not isinstance(self.pool, Held):
-            try:
-                row = connection.execute(
-                    APPEND_ONE, one(self.institution, sealed[0]), prepare=True, binary=True
-                ).fetchone()
-            except (psycopg.errors.NotNullViolation, psycopg.errors.FeatureNotSupported):
-                pass  # no counter row yet, a version that does not follow, or tables spread over several nodes
-            else:
-                assert row is not None
-                return row[0]
-        values = several(self.institution, sealed)
-        row = connection.execute(APPEND_SEVERAL, values, prepare=True, binary=True).fetchone()
+        values = appended(self.institution, sealed)
+        row = connection.execute(APPEND, values, prepare=True, binary=True).fetchone()
         assert row is not None
         return row[0]
 
@@ -221,8 +212,7 @@ class StreamRecorder(AggregateRecorder):
 
     def _recorded(self, query: LiteralString, values: tuple[Any, ...]) -> list[Recorded]:
         def ask(connection: psycopg.Connection[Any]) -> list[Recorded]:
-            cursor = connection.cursor(row_factory=class_row(Recorded), binary=True)
-            return cursor.execute(query, values, prepare=True).fetchall()
+            return asked(connection, self.institution, query, values, row_factory=class_row(Recorded), binary=True)
 
         return self._asked(ask)
 
@@ -274,8 +264,8 @@ class EventRecorder(StreamRecorder, ApplicationRecorder):
     def head(self) -> int:
         """The position of the last event, 0 when there is none: one look-up by key."""
         query: LiteralString = "SELECT position FROM institution_position WHERE institution = %s"
-        row = self._asked(lambda connection: connection.execute(query, (self.institution,), prepare=True).fetchone())
-        return row[0] if row else 0
+        rows = self._asked(lambda connection: asked(connection, self.institution, query, (self.institution,)))
+        return rows[0][0] if rows else 0
 
     def command(self, command_id: UUID, first_event: UUID, *, settled: bool = False) -> list[Recorded]:
         """The events a command has stored, none if it is not known here.
@@ -294,7 +284,7 @@ class EventRecorder(StreamRecorder, ApplicationRecorder):
         if not settled:
             return self._recorded(find, values)
         with said_clearly(), self.pool.connection() as connection:
-            with connection.transaction():
+            with about(connection, self.institution):
                 connection.execute(LOCK_HEAD, (self.institution,))
                 found = EventRecorder(Held(connection), self.institution)._recorded(find, values)
             unconfirmed(connection)
@@ -307,7 +297,7 @@ class EventRecorder(StreamRecorder, ApplicationRecorder):
         What it records is stored when the block ends, and not if it raises.
         """
         with said_clearly(), self.pool.connection() as connection:
-            with connection.transaction():
+            with about(connection, self.institution):
                 connection.execute(LOCK_HEAD, (self.institution,))
                 yield EventRecorder(Held(connection), self.institution)
             unconfirmed(connection)

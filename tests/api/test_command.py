@@ -210,7 +210,7 @@ def test_bad_input_is_refused_by_name_and_leaves_nothing_behind(office: Office) 
     before = agent.refused("complaintFollowUp", id=case, content="问", occurredAt=now - timedelta(days=9))
     assert before["code"] == "complaint.not_closed"
     assert office.casebook.head() == head
-    with office.casebook.house.pool.connection() as connection:
+    with office.casebook.house.everywhere.connection() as connection:
         row = connection.execute("SELECT count(*) FROM subject_key WHERE institution = %s", (office.code,)).fetchone()
     assert row is not None
     assert row[0] == 3, "of the agent, the director and one complainant; none for what was refused"

@@ -130,7 +130,6 @@ def measure(house: House, owner: str, count: int) -> Folds:
         connection.execute("DROP TABLE IF EXISTS bench_sum, bench_sql")
         connection.execute("DELETE FROM tracking WHERE view = 'bench_sum'")
         connection.execute(ddl(SUMS).encode())
-        connection.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON bench_sum TO anjuan_app")
         connection.execute("VACUUM (ANALYZE) event")
     follow = count / timed(lambda: catch_up(house, [SUMS]))
     alone = count / timed(lambda: rebuild(house, SUMS, owner=owner, fresh=True))

@@ -37,6 +37,7 @@ from api.demo.group import HOSPITALS
 from api.settings import Settings
 from domain.kernel import Role
 from domain.store.casebook import House
+from domain.store.tenant import begin_reading
 from projections.runner import catch_up
 from projections.views import VIEWS
 
@@ -105,6 +106,7 @@ def by_hand(house: House, settings: Settings) -> FastAPI:
         asked = await request.json()
         lines, first = asked["variables"]["lines"], asked["variables"]["first"]
         async with pool.connection() as connection:
+            await begin_reading(connection, principal.institution)
             found = await connection.execute(BY_HAND, (lines, principal.institution, CHANNELS, first), prepare=True)
             row = await found.fetchone()
         assert row is not None

@@ -11,6 +11,7 @@ import pytest
 from psycopg import errors
 
 import migrations
+from domain.store.casebook import application_conninfo
 from migrations.runner import migrate
 from migrations.schema import describe, expected
 from migrations.script import migrations as shipped
@@ -62,12 +63,14 @@ def test_no_event_is_changed_by_anybody(database: Database, change: str) -> None
             connection.execute(change.encode())
         with pytest.raises(errors.RestrictViolation):
             connection.execute(b"SET session_replication_role = replica; " + change.encode())
-    with psycopg.connect(database.app, autocommit=True) as connection:
-        with pytest.raises(errors.InsufficientPrivilege):
-            connection.execute(change.encode())
+    application = psycopg.connect(application_conninfo(database.app), autocommit=True)
+    with application as connection, pytest.raises(errors.InsufficientPrivilege):
+        connection.execute(change.encode())
+    with psycopg.connect(database.owner) as connection:
         assert connection.execute("SELECT count(*) FROM event").fetchone() == (1,)
 
 
 def test_the_application_may_only_add_and_read_events(database: Database) -> None:
-    grants = [line.split()[1] for line in describe(database.owner).splitlines() if " on table event to " in line]
+    lines = describe(database.owner).splitlines()
+    grants = [line.split()[1] for line in lines if line.endswith(" on table event to anjuan_app")]
     assert grants == ["INSERT", "SELECT"]

@@ -20,7 +20,7 @@ Log = Sequence[tuple[int, Event]]
 def stored(house: House, view: View[Any], institution: str) -> list[dict[str, Any]]:
     """The rows of a view as they stand in the table, in key order; without the time of recording."""
     table = Table(view)
-    with house.pool.connection() as connection:
+    with house.everywhere.connection() as connection:
         key = ", ".join(view.key)
         query = f"SELECT {key} FROM {view.name} WHERE institution = %s ORDER BY {key}"
         keys = connection.execute(query.encode(), (institution,)).fetchall()

@@ -32,7 +32,7 @@ def one_by_one(house: House, institution: str, events: list[Event]) -> list[Any]
     book = house.casebook(institution)
     for event in events:
         book.append(event)
-    with house.pool.connection() as connection:
+    with house.everywhere.connection() as connection:
         return [
             row[0]
             for row in connection.execute(

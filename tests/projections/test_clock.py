@@ -179,7 +179,7 @@ def test_followed_lines_are_the_folded_ones_and_verify(house: House, casebook: C
     """test-list 22."""
     histories = stored(casebook, 2, 20)
     catch_up(house, [CLOCKS], institution, batch=61)
-    with house.pool.connection() as connection:
+    with house.everywhere.connection() as connection:
         rows = ask(connection, clocks_of(institution, [events[0].originator_id for events in histories]))
     expected = {key: row for events in histories for key, row in folded(events).items()}
     assert {(r.complaint_id, r.step, r.interval): said(r) for r in rows} == {k: said(r) for k, r in expected.items()}
@@ -207,7 +207,7 @@ def test_late_intervals_are_listed_latest_end_first(house: House, casebook: Case
     ends = sorted(r.stopped_at for r in late if r.stopped_at is not None)
     assert len(ends) > 10
     since, before = ends[2], ends[-2]
-    with house.pool.connection() as connection:
+    with house.everywhere.connection() as connection:
         found = ask(connection, clocks_late(institution, since, before, 1000))
         assert len(ask(connection, clocks_late(institution, since, before, 3))) == 3
     wanted = [r for r in late if r.stopped_at is not None and since <= r.stopped_at < before]

@@ -168,7 +168,7 @@ def test_followed_rows_are_the_folded_ones_and_verify(house: House, casebook: Ca
     """test-list 22."""
     histories = stored(casebook, 1, 25)
     catch_up(house, [COMPLAINTS], institution, batch=97)
-    with house.pool.connection() as connection:
+    with house.everywhere.connection() as connection:
         rows = ask(connection, cases(institution, [events[0].originator_id for events in histories]))
     assert len(rows) == len(histories)
     folds = {events[0].originator_id: folded(events) for events in histories}
@@ -186,7 +186,7 @@ def test_a_case_is_found_by_its_number_in_its_own_institution_only(house: House,
     told = received().up_to(Stage.QUALIFIED)
     casebook.append_many([[event] for event in told.events])
     catch_up(house, [COMPLAINTS], institution)
-    with house.pool.connection() as connection:
+    with house.everywhere.connection() as connection:
         (row,) = ask(connection, cases_numbered(institution, "BJ20260301"))
         assert row.complaint_id == CASE
         assert ask(connection, cases_numbered("XX", "BJ20260301")) == []
@@ -204,7 +204,7 @@ def test_one_register_holds_the_complaints_of_every_channel_with_their_result(ho
         moved = [replace(e, originator_id=id, stamp=replace(e.stamp, command_id=uuid4())) for e in told.events]
         casebook.append_many([[event] for event in moved])
     catch_up(house, [COMPLAINTS], casebook.institution)
-    with house.pool.connection() as connection:
+    with house.everywhere.connection() as connection:
         register = connection.execute(
             "SELECT complaint_id FROM complaint_case WHERE institution = %s", (casebook.institution,)
         ).fetchall()
@@ -250,7 +250,7 @@ def test_two_institutions_with_the_same_case_id_do_not_see_each_other(
     casebook.append_many([[event] for event in mine.events])
     other.append_many([[event] for event in theirs.events])
     catch_up(house, [COMPLAINTS])
-    with house.pool.connection() as connection:
+    with house.everywhere.connection() as connection:
         (here,) = ask(connection, cases(institution, [CASE]))
         (there,) = ask(connection, cases(institution + "X", [CASE, UUID(int=1)]))
     assert (here.complainant, here.stage) == ("孙女士", Stage.QUALIFIED)

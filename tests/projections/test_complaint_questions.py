@@ -19,7 +19,8 @@ from psycopg import AsyncConnection
 
 from domain.clock import ClockKind
 from domain.complaint import Category, Channel, Severity, Stage
-from domain.store.casebook import House
+from domain.store.casebook import House, conninfo_as
+from domain.store.tenant import SET_INSTITUTION, begin_reading
 from projections.clock import CLOCKS, ClockRow
 from projections.complaint import COMPLAINTS, ComplaintRow
 from projections.complaint_questions import (
@@ -62,6 +63,7 @@ class Filled:
 
     def __init__(self, house: House, owner: str) -> None:
         self.house = house
+        self.reader = conninfo_as(house.conninfo, "anjuan_reader")
         for code, seed in ((MINE, 7), (THEIRS, 8)):
             histories = stored(house.casebook(code), seed, 150, 25)
             catch_up(house, [COMPLAINTS, CLOCKS, HISTORY], code)
@@ -73,15 +75,16 @@ class Filled:
         self.clocks = self.ask(clocks_of(MINE, self.ids))
 
     def ask(self, question: Question[R]) -> list[R]:
-        with self.house.pool.connection() as connection:
+        with self.house.everywhere.connection() as connection:
             return ask(connection, question)
 
-    def run(self, asking: Callable[[AsyncConnection[Any]], Coroutine[Any, Any, T]]) -> T:
-        """What something asks that does not wait."""
+    def run(self, asking: Callable[[AsyncConnection[Any]], Coroutine[Any, Any, T]], institution: str = MINE) -> T:
+        """What something asks that does not wait, as the edge's questions are asked."""
 
         async def asked() -> T:
-            connection: AsyncConnection[Any] = await AsyncConnection.connect(self.house.conninfo, autocommit=True)
+            connection: AsyncConnection[Any] = await AsyncConnection.connect(self.reader, autocommit=True)
             async with connection:
+                await begin_reading(connection, institution)
                 return await asking(connection)
 
         return asyncio.run(asked())
@@ -219,7 +222,7 @@ def test_who_waits_and_who_does_not_is_answered_the_same(filled: Filled):
 def test_nothing_of_another_institution_is_ever_answered(filled: Filled):
     """test-list 35, 36: the same questions, put in the name of the other institution."""
     ids = set(filled.ids)
-    pages = filled.run(lambda c: PAGERS[CaseOrder.DUE, False].page(c, THEIRS, Slice(first=100)))
+    pages = filled.run(lambda c: PAGERS[CaseOrder.DUE, False].page(c, THEIRS, Slice(first=100)), THEIRS)
     assert pages.rows
     assert not ids & {row.complaint_id for row in pages.rows}
     assert {row.institution for row in pages.rows} == {THEIRS}
@@ -237,8 +240,9 @@ def test_nothing_of_another_institution_is_ever_answered(filled: Filled):
 
 
 def plan(filled: Filled, query: bytes, values: Any) -> str:
-    """How PostgreSQL would answer when it avoids reading whole tables wherever it can."""
-    with filled.house.pool.connection() as connection, connection.transaction():
+    """How PostgreSQL would answer the edge, with row-level security, where it avoids reading whole tables if it can."""
+    with psycopg.connect(filled.reader) as connection:
+        connection.execute(SET_INSTITUTION, (MINE,))
         connection.execute("SET LOCAL enable_seqscan = off")
         connection.execute("SET LOCAL enable_bitmapscan = off")
         rows = connection.execute(b"EXPLAIN (COSTS OFF) " + query, values).fetchall()

@@ -142,7 +142,7 @@ def test_a_line_per_event_in_the_order_of_the_institution(house: House, casebook
     walked = stored(casebook, 5, 10, 30)
     catch_up(house, [HISTORY], institution, batch=37)
     count = sum(map(len, walked))
-    with house.pool.connection() as connection:
+    with house.everywhere.connection() as connection:
         rows = ask(connection, history_after(institution, 0, 10_000))
         rest = ask(connection, history_after(institution, count - 7, 5))
     assert [row.position for row in rows] == list(range(1, count + 1))
@@ -164,7 +164,7 @@ def test_the_histories_of_several_cases_come_in_one_answer(house: House, caseboo
     walked = stored(casebook, 6, 8, 30)
     catch_up(house, [HISTORY], institution)
     ids = [events[0].originator_id for events in walked]
-    with house.pool.connection() as connection:
+    with house.everywhere.connection() as connection:
         rows = ask(connection, histories(institution, [*ids, ids[0], UUID(int=1)], 5))
         later = ask(connection, histories(institution, ids, 100, after=3))
         assert ask(connection, histories("XX", ids, 5)) == []
@@ -182,7 +182,7 @@ def test_no_personal_text_is_in_the_table(house: House, casebook: Casebook, inst
     event = received(complainant="欧阳某某").events[0]
     casebook.append(event)
     catch_up(house, [HISTORY], institution)
-    with house.pool.connection() as connection:
+    with house.everywhere.connection() as connection:
         rows = connection.execute("SELECT h::text FROM history AS h WHERE institution = %s", (institution,)).fetchall()
         states = connection.execute("SELECT state FROM event WHERE institution = %s", (institution,)).fetchall()
     assert len(rows) == len(states) == 1

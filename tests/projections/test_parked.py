@@ -129,7 +129,7 @@ def test_a_gathering_view_parks_one_key_only(parcels_shared: House, institution:
 def store_raw(house: House, institution: str, stream: UUID, version: int, topic: str, state: bytes) -> None:
     """An event as another program, or an older one of ours, would have stored it."""
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    with house.pool.connection() as connection:
+    with house.within(institution) as connection:
         connection.execute(
             "SELECT append_events(%s, %s, %s, %s, %s, %s, %s, %s, %s)",
             (institution, [stream], [version], [uuid4()], uuid4(), uuid4(), [now], [topic], [state]),
@@ -218,7 +218,7 @@ def test_rows_are_kept_apart_by_institution(parcels_shared: House) -> None:
     catch_up(parcels_shared, [PARCELS, LEGS, VISITS], "TWINA")
     assert stored(parcels_shared, PARCELS, "TWINB") == []
     catch_up(parcels_shared, [PARCELS, LEGS, VISITS])
-    with parcels_shared.pool.connection() as connection:
+    with parcels_shared.everywhere.connection() as connection:
         table = Table(PARCELS)
         [mine] = table.load(connection, "TWINA", [(GOOD,)]).values()
         [theirs] = table.load(connection, "TWINB", [(GOOD,)]).values()

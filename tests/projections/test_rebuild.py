@@ -71,7 +71,7 @@ def test_a_rebuild_mends_what_was_written_into_the_table(parcels: House, parcel_
     commands = journeys(3, 15)
     parcels.casebook("MEND").append_many(commands)
     catch_up(parcels, [PARCELS])
-    with parcels.pool.connection() as connection:
+    with parcels.everywhere.connection() as connection:
         connection.execute("UPDATE parcel SET number = 'forged'")
     assert not verify(parcels, PARCELS).ok
     rebuild(parcels, PARCELS, owner=parcel_database.owner)
@@ -107,7 +107,7 @@ def test_writers_readers_and_runners_go_on_during_a_rebuild(
     def read() -> None:
         seen = 0
         while not stop.is_set():
-            with parcels.pool.connection() as connection:
+            with parcels.everywhere.connection() as connection:
                 row = connection.execute(f"SELECT coalesce(max(position), 0) FROM {view.name}".encode()).fetchone()
             assert row is not None
             assert row[0] >= seen, "a reader saw an older view than before"
@@ -161,7 +161,7 @@ def test_an_interrupted_rebuild_goes_on_where_it_was(parcels: House, parcel_data
     )
     assert not stopped.switched
     assert digest(parcels, PARCELS, "HALF") == before
-    with parcels.pool.connection() as connection:
+    with parcels.everywhere.connection() as connection:
         row = connection.execute("SELECT sum(done), sum(total) FROM rebuild").fetchone()
     assert row is not None
     assert told[-1] < row[0] < row[1]
@@ -194,7 +194,7 @@ def test_a_killed_rebuild_goes_on_where_it_was(parcels: House, parcel_database: 
     before = digest(parcels, LEGS, "DEAD")
     arguments = [parcel_database.app, parcel_database.owner, MASTER_KEY.hex()]
     assert subprocess.run([sys.executable, "-c", REBUILD, *arguments], check=False).returncode == -9
-    with parcels.pool.connection() as connection:
+    with parcels.everywhere.connection() as connection:
         row = connection.execute("SELECT sum(done), sum(total) FROM rebuild").fetchone()
     assert row is not None
     assert 0 < row[0] < row[1]
@@ -237,7 +237,7 @@ def test_a_long_reader_is_not_disturbed_and_the_rebuild_can_end_later(
     """test-list 23: the switch gives way; another reader is not kept waiting behind it."""
     parcels.casebook("LONG").append_many(journeys(5, 5))
     catch_up(parcels, [PARCELS])
-    with parcels.pool.connection() as reader, reader.transaction():
+    with parcels.everywhere.connection() as reader, reader.transaction():
         reader.execute("SELECT count(*) FROM parcel")
         with pytest.raises(SwitchRefused, match="rebuild again later"):
             rebuild(parcels, PARCELS, owner=parcel_database.owner, patience=0.1)

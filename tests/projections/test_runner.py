@@ -29,14 +29,14 @@ from tests.projections.parcel import ALL, EVERY, LEGS, PARCELS, TRAIL, VISITS, P
 
 def forget(house: House, institution: str) -> None:
     """As if no view had ever read this institution."""
-    with house.pool.connection() as connection, connection.transaction():
+    with house.everywhere.connection() as connection, connection.transaction():
         for table in ("tracking", *(v.name for v in EVERY), "parcel_place_source", "parcel_trail_source"):
             connection.execute(f"DELETE FROM {table} WHERE institution = %s".encode(), (institution,))
 
 
 def trail_of(house: House, institution: str) -> list[str]:
     """The institution's events in the order of their positions."""
-    with house.pool.connection() as connection:
+    with house.everywhere.connection() as connection:
         rows = connection.execute(
             "SELECT originator_id || '/' || originator_version FROM event WHERE institution = %s ORDER BY position",
             (institution,),
@@ -98,7 +98,7 @@ def test_two_runners_never_hold_the_same_view_of_an_institution(parcels: House) 
     """test-list 21: what one runner has claimed, another passes over; other views it may have."""
     parcels.casebook("ONE").append_many(journeys(1, 3))
     tables: dict[str, Table[Any]] = {view.name: Table(view) for view in ALL}
-    with parcels.pool.connection() as first, parcels.pool.connection() as second:
+    with parcels.everywhere.connection() as first, parcels.everywhere.connection() as second:
         advance(first, parcels.mapper, tables, batch=1)
         with first.transaction():
             claimed = first.execute(CLAIM, ("ONE", [PARCELS.name])).fetchall()
@@ -135,7 +135,7 @@ def test_a_runner_gives_its_connection_back_as_it_was(parcels: House, parcel_dat
         house.casebook("DISK").append_many(journeys(1, 3))
 
         def waits_for_the_disk() -> bool:
-            with house.pool.connection() as connection:
+            with house.everywhere.connection() as connection:
                 return connection.execute("SHOW synchronous_commit").fetchone() == ("on",)
 
         assert waits_for_the_disk()
@@ -213,7 +213,7 @@ def test_a_runner_that_dies_between_any_two_statements_leaves_all_or_nothing(
         institution = f"D{'B' if before else 'A'}{exchange}"
         parcels_shared.casebook(institution).append_many(commands)
         survived = True
-        with Doomed.connect(parcels_shared.conninfo, autocommit=True) as connection:
+        with Doomed.connect(parcels_shared.runner_conninfo, autocommit=True) as connection:
             connection.left, connection.before = exchange, before
             try:
                 while advance(connection, parcels_shared.mapper, tables, 6, institution=institution):
@@ -273,7 +273,7 @@ def test_tracking_moves_over_events_nobody_listens_to(parcels_shared: House, ins
     ]
     book.append_many([[sent], *([t] for t in touched)])
     assert catch_up(parcels_shared, ALL, institution, batch=5) == 39
-    with parcels_shared.pool.connection() as connection:
+    with parcels_shared.everywhere.connection() as connection:
         reached = connection.execute("SELECT position FROM tracking WHERE institution = %s", (institution,)).fetchall()
     assert reached == [(39,)] * len(ALL)
     [row] = stored(parcels_shared, PARCELS, institution)
@@ -295,6 +295,7 @@ def test_a_runner_comes_back_with_its_database(parcels: House, server: Server, p
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (parcel_database.name,)
             )
         parcels.pool.check()
+        parcels.everywhere.check()
         book.append_many(journeys(2, 4, start=5000))
         wake.set()
         wait_until(parcels, "BACK")

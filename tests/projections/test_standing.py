@@ -8,6 +8,7 @@ import anyio
 import psycopg
 
 from domain.store.casebook import House
+from domain.store.tenant import begin_reading
 from projections.parked import retry
 from projections.rebuild import rebuild
 from projections.runner import catch_up
@@ -22,6 +23,7 @@ NAMES = [view.name for view in VIEWS]
 def stands(house: House, institution: str) -> dict[str, str]:
     async def read() -> dict[str, str]:
         async with await psycopg.AsyncConnection.connect(house.conninfo, autocommit=True) as connection:
+            await begin_reading(connection, institution)
             return await standing(connection, institution, NAMES)
 
     return anyio.run(read)

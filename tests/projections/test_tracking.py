@@ -38,7 +38,7 @@ def test_a_query_after_its_own_write_is_never_older(parcels: House) -> None:
             receipt = book.append(*command)
             wake.set()
             assert wait_for(parcels, ALL, "RYW", receipt.position, 30) is None
-            with parcels.pool.connection() as connection:
+            with parcels.everywhere.connection() as connection:
                 row = connection.execute(
                     "SELECT coalesce(max(position), 0) FROM parcel WHERE institution = 'RYW'"
                 ).fetchone()
@@ -101,7 +101,7 @@ def test_the_lag_of_one_institution_is_not_anothers(parcels: House) -> None:
         ("LAGA", heads["LAGA"], 0, 0),
         ("LAGB", 0, heads["LAGB"], 0),
     ]
-    with parcels.pool.connection() as connection:
+    with parcels.everywhere.connection() as connection:
         connection.execute(
             "INSERT INTO parked (institution, view, key, position, topic, error)"
             " VALUES ('LAGA', 'parcel', 'stream:1', 1, 'x', 'x')"
@@ -112,7 +112,7 @@ def test_the_lag_of_one_institution_is_not_anothers(parcels: House) -> None:
 def test_a_runner_that_was_killed_is_seen_to_be_dead(parcels: House) -> None:
     """test-list 49: its last heartbeat stays and grows old."""
     parcels.casebook("DEAD").append_many(journeys(1, 2))
-    with parcels.pool.connection() as connection:
+    with parcels.everywhere.connection() as connection:
         connection.execute(
             "INSERT INTO runner_heartbeat (runner, views, seen_at)"
             " VALUES (gen_random_uuid(), %s, clock_timestamp() - interval '1 minute')",

@@ -54,7 +54,7 @@ def test_whatever_is_changed_is_found(verified: House, what: str) -> None:
     """One row is changed in one of two institutions; the report names it, its field, and nothing of the other."""
     view, statement, field = TAMPERED[what]
     table = "parcel_place_source" if "source" in statement else view.name
-    with verified.pool.connection() as connection:
+    with verified.everywhere.connection() as connection:
         row = connection.execute(
             f"SELECT ctid FROM {table} WHERE institution = 'VERA' ORDER BY institution, {', '.join(view.key)}"
             " OFFSET 2 LIMIT 1".encode()
@@ -91,14 +91,14 @@ def _insertable(row: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def test_the_first_difference_is_the_first_in_key_order(verified: House) -> None:
-    with verified.pool.connection() as connection, connection.transaction(force_rollback=False):
+    with verified.everywhere.connection() as connection, connection.transaction(force_rollback=False):
         rows = connection.execute(
             "SELECT parcel_id FROM parcel WHERE institution = 'VERB' ORDER BY parcel_id"
         ).fetchall()
         chosen = [rows[4][0], rows[7][0]]
         connection.execute("UPDATE parcel SET version = version + 7 WHERE parcel_id = ANY(%s)", (chosen,))
     report = verify(verified, PARCELS, "VERB")
-    with verified.pool.connection() as connection:
+    with verified.everywhere.connection() as connection:
         connection.execute("UPDATE parcel SET version = version - 7 WHERE parcel_id = ANY(%s)", (chosen,))
     assert report.first is not None
     assert (report.differing, report.first.key) == (2, (chosen[0],))

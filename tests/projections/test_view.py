@@ -85,7 +85,7 @@ def test_a_row_comes_back_as_it_went(parcels: House, parcel_database: Database) 
         ids=(UUID(int=1),), size=Size(1, 2), sizes=(Size(3, 4), Size(5, 6)), names={"b": "2", "a": "1"},
     )  # fmt: skip
     table = Table(EVERYTHING)
-    with parcels.pool.connection() as connection:
+    with parcels.everywhere.connection() as connection, connection.transaction():
         table.copy(connection, [row])
         [back] = table.load(connection, "KINDS", [(row.id,)]).values()
     assert back == row
@@ -144,7 +144,7 @@ def test_rows_do_not_depend_on_the_order_of_sets_and_dicts(parcels: House, parce
     parcels.casebook("SEED").append_many(journeys(11, 25))
     found: set[str] = set()
     for seed in ("0", "1", "1", "4242"):
-        with parcels.pool.connection() as connection:
+        with parcels.everywhere.connection() as connection:
             for table in ("tracking", *(v.name for v in EVERY), "parcel_place_source", "parcel_trail_source"):
                 connection.execute(f"DELETE FROM {table}".encode())
         done = subprocess.run(

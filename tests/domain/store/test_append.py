@@ -203,7 +203,7 @@ def test_when_every_connection_is_in_use_the_caller_is_told_and_nothing_is_sent(
 def test_recorded_at_never_goes_back_as_positions_go_on(casebook: Casebook) -> None:
     with ThreadPoolExecutor(8) as writers:
         list(writers.map(casebook.append, [opened(uuid4()) for _ in range(40)]))
-    with casebook.house.pool.connection() as connection:
+    with casebook.house.everywhere.connection() as connection:
         rows = connection.execute(
             "SELECT recorded_at FROM event WHERE institution = %s ORDER BY position", (casebook.institution,)
         ).fetchall()
@@ -214,7 +214,7 @@ def test_recorded_at_never_goes_back_as_positions_go_on(casebook: Casebook) -> N
 def test_recorded_at_does_not_follow_a_clock_that_was_set_back(casebook: Casebook) -> None:
     casebook.append(opened(uuid4()))
     ahead = datetime.now(UTC) + timedelta(days=1)
-    with casebook.house.pool.connection() as connection:
+    with casebook.house.within(casebook.institution) as connection:
         connection.execute(
             "UPDATE institution_position SET recorded_at = %s WHERE institution = %s", (ahead, casebook.institution)
         )

@@ -182,7 +182,7 @@ def test_no_two_seals_have_a_nonce_in_common(casebook: Casebook) -> None:
     sealed = [json.loads(casebook.bodies.to_envelopes([event])[0].state)["~"][str(OWNER)] for _ in range(20)]
     assert len({blob[:16] for blob in sealed}) == 20
     casebook.house.keys.ensured(casebook.institution, [uuid4() for _ in range(20)])
-    with casebook.house.pool.connection() as connection:
+    with casebook.house.everywhere.connection() as connection:
         rows = connection.execute(
             "SELECT substr(wrapped, 1, 12) FROM subject_key WHERE institution = %s", (casebook.institution,)
         ).fetchall()

@@ -22,6 +22,7 @@ from api.embedded import Embedded
 from domain.kernel import Event
 from domain.store.casebook import Casebook, House, application_conninfo
 from domain.store.recorder import StaleVersion
+from domain.store.tenant import SET_INSTITUTION
 from migrations.runner import migrate
 from tests.conftest import MASTER_KEY, Database
 from tests.domain.store.tally import TALLY, Tally, added, opened, stamp
@@ -53,6 +54,7 @@ def test_a_frozen_append_holds_up_its_own_institution_and_nobody_else(
     casebook.append(opened(uuid4()))
     with ThreadPoolExecutor(3) as others:
         with psycopg.connect(application_conninfo(house.conninfo)) as frozen:
+            frozen.execute(SET_INSTITUTION, (institution,))
             frozen.execute("SELECT * FROM take_positions(%s, 5)", (institution,))
             waiting: list[Future[object]] = [others.submit(casebook.append, opened(uuid4())) for _ in range(3)]
             other.append(opened(uuid4()))
@@ -138,7 +140,7 @@ def test_kill_9_of_the_server_loses_no_acknowledged_command_and_leaves_none_half
                 for w in working:
                     w.result(60)
             assert_in_order(casebook)
-            with house.pool.connection() as connection:
+            with house.everywhere.connection() as connection:
                 rows = connection.execute(
                     "SELECT command_id, count(*) FROM event WHERE institution = 'CRASH' AND position > 1 GROUP BY 1"
                 ).fetchall()

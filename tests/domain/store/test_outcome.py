@@ -22,7 +22,7 @@ from domain.store.recorder import (
     said_clearly,
     unconfirmed,
 )
-from domain.store.statements import APPEND_ONE, one
+from domain.store.statements import APPEND, appended
 from tests.conftest import MASTER_KEY, Database
 from tests.domain.store.proxy import Cut, Proxy
 from tests.domain.store.tally import TALLY, Tally, TallyAdded, added, opened, stamp
@@ -177,7 +177,7 @@ def test_a_command_is_looked_up_behind_the_append_that_is_under_way(
     [sealed] = casebook.bodies.to_envelopes([opened(uuid4(), said)])
     with ThreadPoolExecutor(1) as asking:
         with psycopg.connect(casebook.house.conninfo) as under_way:
-            under_way.execute(APPEND_ONE, one(casebook.institution, sealed))
+            under_way.execute(APPEND, appended(casebook.institution, [sealed]))
             assert casebook.recorder.command(said.command_id, sealed.event_id) == []
             answer = asking.submit(casebook.recorder.command, said.command_id, sealed.event_id, settled=True)
             with psycopg.connect(shared_database.owner, autocommit=True) as watching:
