@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from api.plan.sql import Columns, Part
+from api.plan.sql import Part
+from api.plan.statement import Columns
 from api.plan.wire import Lines
 from projections.page import Slice
 
 
-def page(parts: Sequence[Part], lines: Lines, slice: Slice, columns: Columns) -> bytes:
-    """The bytes of a connection."""
+def page(parts: Sequence[Part], lines: Lines, slice: Slice, columns: Columns) -> tuple[bytes, Lines]:
+    """The bytes of a connection, and the lines that are its rows."""
     rows: list[Any] = lines
     count: Any = b""
     if columns.count is not None:
@@ -36,10 +37,10 @@ def page(parts: Sequence[Part], lines: Lines, slice: Slice, columns: Columns) ->
             case _:
                 value = part.text
         said.append(b'"%b":%b' % (part.key.encode(), value))
-    return b"{%b}" % b",".join(said)
+    return b"{%b}" % b",".join(said), rows
 
 
-def _info(part: Part, rows: list[Any], slice: Slice, more: bool, cursor: int) -> bytes:
+def _info(part: Part, rows: list[Any], slice: Slice, more: bool, cursor: Any) -> bytes:
     known = {
         "has_next_page": _bool(slice.before is not None if slice.backwards else more),
         "has_previous_page": _bool(more if slice.backwards else slice.after is not None),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Generator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,24 +43,15 @@ class Planned(SchemaExtension):
     def __init__(self, documents: Documents, planner: Planner | None) -> None:
         self._documents = documents
         self._planner = planner
-        self._known: Read | None = None
 
-    def on_parse(self) -> Generator[None]:
-        """Before parsing: with a document there, nothing is parsed."""
-        asked = self.execution_context
-        if asked.query:
-            self._known = self._documents.read(asked.query)
-            asked.graphql_document = self._known.document
-        yield
-
-    def on_validate(self) -> Generator[None]:
-        """Before validation: with its errors there, nothing is validated."""
+    def on_operation(self) -> Generator[None]:
+        """Before anything: with a document and its errors there, nothing is parsed or validated again."""
         asked: Any = self.execution_context
-        known = self._known
-        if known is not None:
+        if asked.query:
+            known = self._documents.read(asked.query)
             if known.errors is None:
-                rules: Sequence[Any] = asked.validation_rules
-                known.errors = validate_document(asked.schema._schema, known.document, tuple(rules))
+                known.errors = validate_document(asked.schema._schema, known.document, tuple(asked.validation_rules))
+            asked.graphql_document = known.document
             asked.pre_execution_errors = known.errors
         yield
 

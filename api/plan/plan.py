@@ -10,11 +10,12 @@ from graphql import ExecutionResult, GraphQLNonNull, located_error
 from graphql.execution.values import VariableValues
 
 from api.context import Context
-from api.plan import answer, road
+from api.plan import answer, personal, road
 from api.plan.kept import Kept
 from api.plan.lasting import lasting
 from api.plan.read import Chosen, Declined, Root
-from api.plan.sql import Ask, columns, statement
+from api.plan.sql import Ask
+from api.plan.statement import columns, statement
 from api.plan.wire import Lines, Statement, bound
 from domain.kernel import Refused
 from projections.page import Slice
@@ -47,10 +48,13 @@ class Plan:
             found = await road.answers(context, statements)
         except road.Unanswered as unanswered:
             return self._unanswered(unanswered)
-        written = iter(
-            [_written(root, asks, lines) for root, (asks, _), lines in zip(self._questions, asked, found, strict=True)]
-        )
-        said = [b'"%b":%b' % (k.encode(), r if isinstance(r, bytes) else next(written)) for k, r in self._roots]
+        written = [
+            _written(root, asks, lines) for root, (asks, _), lines in zip(self._questions, asked, found, strict=True)
+        ]
+        for root, (_, rows) in zip(self._questions, written, strict=True):
+            personal.say(context, root.shown, columns(root.pages).shown, rows)
+        answers = iter([text for text, _ in written])
+        said = [b'"%b":%b' % (k.encode(), r if isinstance(r, bytes) else next(answers)) for k, r in self._roots]
         if not context.passes:  # said last: what turns out to be for the resolvers is not of views alone
             context.made_of = frozenset(view.name for root in self._questions for view in root.question.reads)
         return ExecutionResult(orjson.Fragment(b"{%b}" % b",".join(said)), None)  # pyright: ignore[reportArgumentType]  the edge writes it as it is
@@ -79,11 +83,12 @@ class Plan:
         return _none(self._questions[place or 0].chosen, unanswered.problem)
 
 
-def _written(root: Root, asks: list[Ask], lines: Lines) -> bytes:
+def _written(root: Root, asks: list[Ask], lines: Lines) -> tuple[bytes, Lines]:
+    """The bytes of one question's answer, and the lines that are in it."""
     if root.question.single:
         if not lines:
             raise Declined("there is none")
-        return lines[0][0] or b""
+        return lines[0][0] or b"", lines[:1]
     return answer.page(root.pages.parts, lines, asks[0].slice, columns(root.pages))
 
 

@@ -94,7 +94,7 @@ class Planner:
 
         def read() -> Plan | Declined:
             try:
-                return Plan(Reader(whole, operation, flags).roots())
+                return Plan(Reader(whole, operation, flags, context.principal.roles).roots())
             except Declined as declined:
                 return declined
 

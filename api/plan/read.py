@@ -32,11 +32,15 @@ from strawberry.types.base import StrawberryObjectDefinition
 from strawberry.types.enum import StrawberryEnumDefinition
 from strawberry.types.field import StrawberryField
 
+from api.access.mask import sees
 from api.link import ToOne
 from api.page import Connection
+from api.plan import personal
 from api.plan.arguments import Arguments
 from api.plan.fields import COMPUTED, ELEMENTS, LINKS, QUESTIONS, ROWS, Question
+from api.plan.personal import Shown
 from api.plan.sql import Link, Pages, Part, Piece, Scope, column, cursor, joined, members, nested, other
+from domain.kernel import Role
 from projections.page import Pager
 from projections.personal import personal_columns
 
@@ -102,6 +106,8 @@ class Root:
     within: Sequence[Nested]
     asked: Sequence[str]
     """The questions whoever asks must be allowed: the root's own and those its links stand for."""
+    shown: Sequence[Shown]
+    """The personal columns it shows unmasked."""
 
 
 @dataclass
@@ -136,14 +142,18 @@ def _flags(
 class Reader:
     """Reads one operation with the values of its flags."""
 
-    def __init__(self, schema: Any, operation: Operation, flags: Mapping[str, Any]) -> None:
-        """`schema` is Strawberry's."""
+    def __init__(
+        self, schema: Any, operation: Operation, flags: Mapping[str, Any], roles: frozenset[Role] = frozenset()
+    ) -> None:
+        """`schema` is Strawberry's; `roles` are the posts of whoever asks, who sees what these see."""
         self._whole = schema
         self._schema: GraphQLSchema = schema._schema
         self._operation = operation
         self._flags = flags
         self._within: list[Nested] = []
         self._asked: list[str] = []
+        self._shown: list[Shown] = []
+        self._roles = roles
 
     def roots(self) -> list[tuple[str, Root | bytes]]:
         """The fields of the operation: questions, or text that is always the same. Raises Declined."""
@@ -163,13 +173,14 @@ class Reader:
         question = QUESTIONS.get(chosen.name)
         if question is None:
             raise Declined(chosen.name)
-        self._within, self._asked = [], [chosen.name]
+        self._within, self._asked, self._shown = [], [chosen.name], []
         type_: GraphQLObjectType = chosen.type
         if question.single:
             parts: Sequence[Part] = [Part(chosen.key, "edges", self._row(type_, chosen))]
         else:
             parts = self._connection(type_, chosen)
-        return Root(chosen, question, Pages(0, parts), list(self._within), list(self._asked))
+        pages = Pages(0, parts, shown=[one.whose for one in self._shown])
+        return Root(chosen, question, pages, self._within, self._asked, self._shown)
 
     def _chosen(self, type_: GraphQLObjectType, selected: Sequence[SelectionSetNode]) -> list[Chosen | str]:
         """The fields in order; `__typename` as its key alone."""
@@ -301,14 +312,19 @@ class Reader:
     def _one(self, chosen: Chosen, link: ToOne) -> Piece:
         (key,) = link.view.key
         self._asked.append(link.asks)
-        index = len(self._asked)
-        return other(self._row(chosen.type, chosen), index, link.view.name, key, link.column)
+        place = len(self._asked), link.view.name, key, link.column
+        outside, self._shown = self._shown, []
+        row = self._row(chosen.type, chosen)
+        self._shown = [*outside, *(one.within(*place) for one in self._shown)]
+        return other(row, *place)
 
     def _link(self, chosen: Chosen, link: Link, pager: Pager[Any]) -> Piece:
         type_: GraphQLObjectType = chosen.type
         self._within.append(Nested(chosen, pager))
-        index = len(self._within)
+        index, shown = len(self._within), len(self._shown)
         parts = self._connection(type_, chosen)
+        if len(self._shown) > shown:
+            raise Declined("personal data within the pages of a row: whose it is would be asked twice")
         rows = any(part.kind in ("edges", "info") for part in parts)
         self._within[index - 1] = Nested(chosen, pager, rows)
         return nested(Pages(index, parts, link))
@@ -317,10 +333,14 @@ class Reader:
         view, name = ROWS.get(type_.name), chosen.field.metadata.get("column")
         if view is None or name is None:
             raise Declined(f"{type_.name}.{chosen.name} is no column")
-        if name in personal_columns(view.row):
-            raise Declined(f"{type_.name}.{chosen.name} is personal")
         (known,) = (c for c in view.columns if c.name == name)
         shown = chosen.type
+        if name in personal_columns(view.row):
+            if shown.name != "String" or known.type != "text":
+                raise Declined(f"{type_.name}.{chosen.name} is personal, and no text")
+            if not sees(self._roles, view.name, name):
+                return personal.masked(view, name)
+            self._shown.append(personal.shown(view, name))
         if isinstance(shown, GraphQLObjectType) and known.type == "jsonb":
             return self._elements(shown, chosen, name)
         if isinstance(shown, GraphQLEnumType):

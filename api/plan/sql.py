@@ -160,6 +160,8 @@ class Pages:
     index: int
     parts: Sequence[Part]
     link: Link | None = None
+    shown: Sequence[Piece] = ()
+    """Whose personal data each row shows unmasked, as SQL that is null where there is none."""
 
     @property
     def looks_further(self) -> bool:
@@ -215,11 +217,17 @@ def members(fields: Sequence[tuple[str, Sequence[Piece]]]) -> list[Piece]:
 
 def other(fields: Sequence[Piece], index: int, view: str, key: str, column: str) -> Piece:
     """The row of another view whose `key` is in this row's `column`, or null: a subquery for each row."""
+    found = of_other(fields, index, view, key, column)
+    return lambda scope: f"coalesce({found(scope)}, 'null')"
+
+
+def of_other(fields: Sequence[Piece], index: int, view: str, key: str, column: str) -> Callable[[Scope], str]:
+    """These pieces of the row of another view; nothing if there is none."""
 
     def said(scope: Scope) -> str:
         below = Scope(f"o{index}", None, scope.asks, scope.firsts)
         rows = f'SELECT * FROM "{view}" WHERE institution = {INSTITUTION} AND "{key}" = {scope.alias}."{column}"'
-        return f"coalesce((SELECT {joined(fields, below)} FROM ({rows}) AS {below.alias}), 'null')"
+        return f"(SELECT {joined(fields, below)} FROM ({rows}) AS {below.alias})"
 
     return said
 
@@ -299,42 +307,6 @@ def _sql(text: str) -> Piece:
 
 def _json(value: bool) -> str:
     return "true" if value else "false"
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Where a statement's lines have what: after one column for each `edges`, the cursor, the count, and whether the
-    line is a row at all; None for what is not asked."""
-
-    cursor: int
-    count: int | None
-    there: int
-
-
-def columns(pages: Pages) -> Columns:
-    """The columns of the statement of a root connection."""
-    cursor = sum(part.kind == "edges" for part in pages.parts)
-    count = cursor + pages.looks_further
-    counts = any(part.kind == "count" for part in pages.parts)
-    return Columns(cursor, count if counts else None, count + 1)
-
-
-def statement(pages: Pages, asks: Sequence[Ask]) -> bytes:
-    """The statement of a root connection: a line per row, its columns as `columns` says.
-
-    When the count is asked there is a line even if there is no row; the last column says whether there is one.
-    """
-    firsts = numbers(asks)
-    ask, first = asks[pages.index], firsts[pages.index]
-    scope = Scope(f"t{pages.index}", ask.pager, asks, firsts)
-    given = [joined(part.pieces, scope) for part in pages.parts if part.kind == "edges"]
-    if pages.looks_further:
-        given.append(cursor(scope))
-    rows = f"({ask.rows(first, ' + 1' if pages.looks_further else '')}) AS {scope.alias}"
-    if any(part.kind == "count" for part in pages.parts):
-        given += ["counted.n", f"{scope.alias}.institution IS NOT NULL"]
-        rows = f"({ask.count(first)}) AS counted LEFT JOIN {rows} ON true"
-    return f"SELECT {', '.join(given)} FROM {rows} ORDER BY {ask.order()}".encode()
 
 
 def numbers(asks: Sequence[Ask]) -> list[int]:

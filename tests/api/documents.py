@@ -81,8 +81,8 @@ class Written:
         """The arguments of a page."""
         said: list[str] = []
         backwards = self.chance(0.3)
-        if self.chance(0.8):
-            size = self.rng.choice((1, 2, 3, 7, 100)) if self.chance(0.98) else 0
+        if self.chance(0.95):
+            size = self.rng.choice((1, 2, 3, 7, 25)) if self.chance(0.98) else 0
             said.append(f"{'last' if backwards else 'first'}: {self.value('Int', str(size), size)}")
         for name in ("after", "before"):
             if self.chance(0.2):

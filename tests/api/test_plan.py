@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+from collections import Counter
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -16,6 +18,7 @@ from strawberry.extensions import FieldExtension
 from strawberry.permission import BasePermission, PermissionExtension
 
 from api.access.proof import STATEMENT
+from api.access.roles import CASE_READERS
 from api.access.token import issue_token
 from api.app import create_app
 from api.complaint import Complaint
@@ -27,22 +30,30 @@ from api.plan.road import SETTING
 from api.plan.wire import Statement
 from api.schema import build
 from domain.kernel import Role
+from domain.staff import STAFF, enrol
 from domain.store.casebook import House
 from projections.clock import CLOCKS
 from projections.complaint import COMPLAINTS
 from projections.history import HISTORY
 from projections.runner import catch_up
 from projections.views import VIEWS
-from tests.api.conftest import SETTINGS, Edge, running
+from tests.api.conftest import SETTINGS, Edge, running, stamp
 from tests.api.documents import Known, Written
 from tests.conftest import MASTER_KEY, Database, Server
 
 NOW = datetime(2026, 5, 20, 3, 4, 5, 678901, tzinfo=UTC)
 """In the midst of the demonstration, so that some deadlines have passed."""
-WIDE = {"cost_per_minute": 10**12, "cost_max": 10**9, "aliases_max": 1000, "selections_max": 5000, "tokens_max": 20000,
-        "answers_bytes": 0}  # fmt: skip
-DOCUMENTS = 750
-ROLES = (Role.CS_DIRECTOR, Role.AUDITOR, Role.GM_OFFICE, Role.DEAN, Role.CASHIER, Role.ADMIN)
+WIDE = {
+    "answers_bytes": 0,
+    "cost_per_minute": 10**12,
+    "cost_max": 10**9,
+    "aliases_max": 1000,
+    "selections_max": 5000,
+    "tokens_max": 20000,
+}
+DOCUMENTS = 540
+ROLES = (Role.CS_DIRECTOR, Role.AUDITOR, Role.GM_OFFICE, Role.DEAN, Role.CASHIER)
+"""Between them, every set of personal columns that somebody sees, and both who may and may not ask for the history."""
 VIEWS_OF_A_CASE = ((COMPLAINTS, "complaint_id"), (CLOCKS, "complaint_id"), (HISTORY, "stream_id"))
 ODD = 'A"\\/\b\f\n\r\t\x01\x1f\x7f\x80\u2028投诉\uffff😀𐀀'
 
@@ -56,6 +67,7 @@ class Roads:
     tokens: dict[tuple[str, Role], str]
     house: House
     owner: str
+    log: psycopg.Connection[Any]
 
     @property
     def planner(self) -> Planner:
@@ -66,27 +78,58 @@ class Roads:
     ) -> Any:
         """The answer, equal on both roads."""
         answers = [self.send(edge, query, variables, of, role) for edge in (self.planned, self.resolved)]
-        if answers[0] != answers[1]:
+        assert self.logged(answers[0][3]) == self.logged(answers[1][3]), f"the log of reads, of {query} by {role}"
+        if answers[0][:3] != answers[1][:3]:
             one, two = (answer[2] for answer in answers)
             place = next((n for n, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), min(len(one), len(two)))
             near = slice(max(0, place - 80), place + 80)
             pytest.fail(f"planned:\n{one[near]}\nresolved:\n{two[near]}\nof {query} with {variables}")
         return json.loads(answers[0][2])
 
-    def send(self, edge: Edge, query: str, variables: Any, of: str, role: Role) -> tuple[int, str, bytes]:
+    def logged(self, correlation: str) -> set[tuple[str, str, UUID]]:
+        """Whose data one request showed unmasked: view, field, subject."""
+        found = self.log.execute(
+            "SELECT view, field, subject FROM read_log, unnest(fields) AS field, unnest(subjects) AS subject"
+            " WHERE correlation = %s",
+            (correlation,),
+        )
+        return set(found.fetchall())
+
+    def send(self, edge: Edge, query: str, variables: Any, of: str, role: Role) -> tuple[int, str, bytes, str]:
         answer = edge.send(
             "POST",
             "/graphql",
             json={"query": query, "variables": variables or {}},
             headers={"Authorization": f"Bearer {self.tokens[of, role]}"},
         )
-        return answer.status_code, answer.headers["content-type"], answer.content
+        headers = answer.headers
+        return answer.status_code, headers["content-type"], answer.content, headers["x-correlation-id"]
 
     def is_planned(self, query: str, variables: dict[str, Any] | None = None, **who: Any) -> bool:
         """Whether a plan answers it; equal on both roads in any case."""
         before = self.planner.tally.planned
         self.both(query, variables, **who)
         return self.planner.tally.planned > before
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """Somebody the demonstration lacks."""
+
+    institution: str
+    id: UUID
+    roles: frozenset[Role]
+
+
+def _enrolled(house: House, role: Role) -> Any:
+    said, id = stamp(), uuid4()
+    house.casebook("BJ").act(
+        STAFF,
+        id,
+        lambda known: enrol(known, said, id=id, name="某人", number=str(id)[:8], roles=[role], department="客服部"),
+        command_id=said.command_id,
+    )
+    return Enrolled("BJ", id, frozenset({role}))
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +140,9 @@ def roads(server: Server, template: Database) -> Generator[Roads]:
         staff = demo(house, hospitals=hospitals).staff
         for hospital in hospitals:
             catch_up(house, VIEWS.values(), hospital.code)
+        for role in Role:
+            if not any(person.institution == "BJ" and role in person.roles for person in staff):
+                staff = (*staff, _enrolled(house, role))
         tokens = {
             (person.institution, role): issue_token(house, person.institution, person.id, "test", timedelta(days=1))
             for person in staff
@@ -114,8 +160,9 @@ def roads(server: Server, template: Database) -> Generator[Roads]:
         with (
             running(create_app(on, house, clock=lambda: NOW)) as planned,
             running(create_app(off, house, clock=lambda: NOW)) as resolved,
+            psycopg.connect(database.owner, autocommit=True) as log,
         ):
-            yield Roads(planned, resolved, tokens, house, database.owner)
+            yield Roads(planned, resolved, tokens, house, database.owner, log)
     server.drop(database)
 
 
@@ -153,17 +200,22 @@ def known(roads: Roads) -> Known:
     )
 
 
+# graphql-core cancels what it has not begun when a question beside it fails
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_planned_and_resolved_answers_are_the_same_bytes(roads: Roads, known: Known) -> None:
     schema = build(SETTINGS)._schema
     tally = roads.planner.tally
-    before, answered = tally.planned, 0
+    before, answered, asked, everybody = tally.planned, 0, Counter[Role](), list(Role)
     for seed in range(DOCUMENTS):
         written = Written(schema, Random(seed), known)
         document = written.document()
-        role = ROLES[0] if seed % 2 else ROLES[seed // 2 % len(ROLES)]
-        said = roads.both(document, written.variables, role=role)
-        answered += "errors" not in said
+        for role in (ROLES[seed % len(ROLES)], everybody[seed % len(everybody)]):
+            said = roads.both(document, written.variables, role=role)
+            answered += "errors" not in said
+            asked[role] += "errors" not in said
     assert tally.failed == 0
+    assert asked.keys() == set(Role)
+    assert all(asked[role] > 20 for role in CASE_READERS)
     # what is answered and not planned: an argument that would be refused in rows that are not there
     assert tally.planned - before >= answered * 0.98
     assert tally.planned - before >= 500
