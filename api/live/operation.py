@@ -105,7 +105,7 @@ class Subscriptions:
         """The payload of each message as JSON, without end. Raises Ended, and Unauthenticated when the token ended."""
         correlation, said = uuid4().hex, 0
         log = _log.bind(correlation=correlation)
-        code = "left"
+        code, principal = "left", None
         try:
             principal = await guest.principal()
             context = LiveContext(
@@ -130,10 +130,11 @@ class Subscriptions:
         except Unacceptable as problem:
             code = problem.code
             raise ended(problem.code, str(problem)) from None
-        except GraphQLError as problem:
-            raise self._unanswered([problem], correlation, await guest.principal()) from None
         except Exception as problem:
-            raise self._unanswered([wrapped(problem)], correlation, None) from problem
+            error = problem if isinstance(problem, GraphQLError) else wrapped(problem)
+            unanswered = self._unanswered([error], correlation, principal)
+            code = unanswered.errors[0]["extensions"]["code"]
+            raise unanswered from None
         finally:
             log.info("unsubscribed", code=code, messages=said)
 

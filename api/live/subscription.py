@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -16,10 +16,12 @@ from api.context import Context, Info
 from api.history import HistoryLine
 from api.institution import ViewLag, view_lags
 from api.live.feed import Feed, Message, Step, patiently
+from api.narrow import narrowed
 from api.scalars import BigInt
 from domain.kernel import Refused, text
 from projections.changes import Moved, case_exists, cases_after, head, lines_after, streams_moved
 from projections.complaint import COMPLAINTS
+from projections.complaint_questions import CaseFilter
 from projections.history import HISTORY
 from projections.history_filter import HistoryFilter
 from projections.page import Condition
@@ -125,14 +127,14 @@ class LiveSubscription:
     ) -> AsyncIterator[ComplaintChanges]:
         """Cases that changed, each with whether it meets the filter."""
         context = _allowed(info, "complaintsChanged")
-        which = filter or ComplaintFilter()
-        which.cases(context.now)  # refuses now what is wrong with it
+        which = {} if filter is None else vars(filter)
+        narrowed(CaseFilter, context, which)  # refuses now what is wrong with it
         begin = await _begin(context, after)
         clock = context.clock
         assert clock is not None
 
         async def read(after: int, _: int) -> Step[ComplaintChanges]:
-            where = which.cases(clock()).conditions()
+            where = narrowed(CaseFilter, replace(context, moment=clock()), which).conditions()
             async with context.reading() as database:
                 found = await cases_after(database, Complaint, context.institution, after, where)
             changes = [
@@ -146,7 +148,9 @@ class LiveSubscription:
             ]
             return _step(ComplaintChanges, "changes", changes, found.upto)
 
-        return _feed(context).follow(context.institution, [COMPLAINTS], begin, ("cases", repr(which)), read)
+        return _feed(context).follow(
+            context.institution, [COMPLAINTS], begin, ("cases", repr(sorted(which.items()))), read
+        )
 
     @strawberry.subscription(description="新履历 – the institution's events, in the order it came to know of them.")
     async def history_appended(

@@ -70,6 +70,7 @@ def test_a_list_s_changes_are_the_rows_as_they_are_now_each_case_once(address: s
     _, before = received(office)
     id, _ = accepted(office)
     last = [gather(office, id) for _ in range(3)][-1]
+    office[Role.CS_AGENT].ask("query ($at: BigInt) { complaints(consistentWith: $at) { edges { cursor } } }", at=last)
     with websocket(address, office[Role.CS_AGENT].token) as client:
         client.subscribe(CHANGES, after=before)
         said = client.next()
