@@ -34,7 +34,7 @@ async def answers(context: Context, statements: Sequence[Statement]) -> list[Lin
     proof = context.proof if context.proof is not None and context.proof.wanted else None
     before = [bound(SETTING, [context.institution])]
     if proof is not None:
-        before.insert(0, bound(STATEMENT, [proof.sha256]))
+        before.append(bound(STATEMENT, [proof.sha256]))
     try:
         found = await _asked(context, [*before, *statements])
     except wire.Failed as failed:
@@ -45,7 +45,7 @@ async def answers(context: Context, statements: Sequence[Statement]) -> list[Lin
     except psycopg.OperationalError as problem:
         raise Unanswered(problem, None) from problem
     if proof is not None:
-        proof.show(found[0])
+        proof.show(found[1])
     return found[len(before) :]
 
 

@@ -36,8 +36,8 @@ def test_a_known_token_and_its_question_cost_one_round_trip(
     auditor.ask(query)
     seen = watched(monkeypatch)
     auditor.ask(query)
-    assert seen[0].text.encode() == STATEMENT
-    assert len(seen) == 3, "the token, the institution, the question"
+    assert seen[1].text.encode() == STATEMENT
+    assert len(seen) == 3, "the institution, the token, the question"
     assert len({sent.trip for sent in seen}) == 1
 
 
