@@ -32,6 +32,7 @@ class Meters:
         self._routes = ROUTES | frozenset(routes)
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
+        self._known: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
         self._requests = self._counter(
             "requests", "Requests by what became of them: answered, refused, shed (too much at once) or fault.",
             "route", "kind", "outcome",
@@ -70,7 +71,8 @@ class Meters:
             outcome = "fault"
         else:
             outcome = "answered" if said.code == ANSWERED and status < 400 else "refused"
-        self._requests.labels(route, kind, outcome).inc()
+        count, time = self._of(route, kind, outcome)
+        count.inc()
         for command in said.commands:
             self._commands.labels(command.outcome).inc()
             self._appended.inc(command.events)
@@ -82,7 +84,14 @@ class Meters:
         if said.cost is not None:
             self._cost.inc(said.cost)
         if not said.shed:
-            self._seconds.labels(route, kind).observe(said.seconds)
+            time.observe(said.seconds)
+
+    def _of(self, route: str, kind: str, outcome: str) -> tuple[Counter, Histogram]:
+        known = self._known.get((route, kind, outcome))
+        if known is None:  # looking labels up costs more than counting
+            known = self._requests.labels(route, kind, outcome), self._seconds.labels(route, kind)
+            self._known[route, kind, outcome] = known
+        return known
 
     def page(self, accept: str | None) -> tuple[bytes, str]:
         """Everything, in OpenMetrics where that is accepted, else in Prometheus' text format; and its media type."""

@@ -34,6 +34,7 @@ from api.app import create_app
 from api.context import query_pool
 from api.demo import demo
 from api.demo.group import HOSPITALS
+from api.logs import configure
 from api.settings import Settings
 from domain.kernel import Role
 from domain.store.casebook import House
@@ -122,6 +123,7 @@ def serve(owner: str, way: str, port: int) -> None:
     more: dict[str, Any] = {"_env_file": None, "answers_bytes": 0, "cost_per_minute": 10**12}
     settings = Settings(plan=way == "planned", **more)
     with House(owner, bytes(32)) as house:
+        configure(settings.environment)  # a line of log for each request, as it is served
         app = by_hand(house, settings) if way == "by hand" else create_app(settings, house)
         uvicorn.run(app, host="127.0.0.1", port=port, log_config=None, access_log=False)
 
