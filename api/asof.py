@@ -9,7 +9,9 @@ import strawberry
 
 from api.context import Context, in_thread
 from api.scalars import BigInt
+from projections.asof import Bounds as PastBounds
 from projections.asof import as_of
+from projections.asof import must_be_past as past
 from projections.view import Key, Row, View
 
 T = TypeVar("T", bound=Row)
@@ -50,6 +52,12 @@ class Then:
     def of(cls, bounds: Bounds, last_at: datetime, *, latest: bool = False) -> "Then":
         """Looked at when the bound says, or else when the last event within it happened."""
         return cls(bounds, bounds.get("occurred_at") or bounds.get("recorded_at") or last_at, latest)
+
+
+async def must_be_past(context: Context, stream: UUID, bounds: Bounds) -> None:
+    """Refuse a bound that lies ahead of the stream, of the institution's history, or of the moment of the request."""
+    house, institution, now = context.reach.house, context.institution, context.now
+    await in_thread(lambda: past(house, institution, stream, now, PastBounds(**bounds)))
 
 
 async def folded(context: Context, view: View[T], key: UUID | Key, bounds: Bounds) -> list[T]:

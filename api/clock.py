@@ -6,7 +6,7 @@ from uuid import UUID
 
 import strawberry
 
-from api.asof import Bounds, Then, folded
+from api.asof import Bounds, Then, folded, must_be_past
 from api.context import Context, Info
 from api.link import ToMany, ToOne
 from api.narrow import argument, narrowed
@@ -32,6 +32,7 @@ CASE_OF_CLOCK = ToOne("complaint_id", COMPLAINTS, asks="complaint")
 
 async def _as_it_was(context: Context, key: Key, bounds: Bounds) -> "ComplaintClock | None":
     context.may_ask("complaintAsOf")
+    await must_be_past(context, key[0], bounds)
     rows = await folded(context, CLOCKS, key, bounds)
     cases = await folded(context, COMPLAINTS, key[0], bounds) if rows else []
     return ComplaintClock(**vars(rows[0]), then=Then.of(bounds, cases[0].last_at)) if cases else None

@@ -284,7 +284,9 @@ def _staff_must_be_known(casebook: Casebook, given: Mapping[str, Any]) -> None:
     for name in STAFF_ARGUMENTS & given.keys():
         several = isinstance(given[name], list)
         for person in given[name] if several else [given[name]]:
-            unknown = Refused("staff.unknown", "There is no such person at your institution.", field=name)
+            unknown = Refused(
+                "staff.unknown", "There is no such person at your institution; check the id, or enrol them.", field=name
+            )
             staff: Staff | None = casebook.read(only(STAFF, unknown), person)
             if staff is None:
                 raise unknown

@@ -7,7 +7,7 @@ from uuid import UUID
 import strawberry
 from strawberry.utils.str_converters import to_camel_case
 
-from api.asof import AsOf, Bounds, Then, folded
+from api.asof import AsOf, Bounds, Then, folded, must_be_past
 from api.clock import CLOCKS_OF_CASE, ComplaintClock, seconds_past
 from api.context import Context, Info, in_thread
 from api.history import LINES_OF_CASE, HistoryLine
@@ -38,6 +38,7 @@ for kind in (Stage, Channel, Category, Severity, CaseOrder):
 
 async def _as_it_was(context: Context, key: Key, bounds: Bounds) -> "Complaint | None":
     context.may_ask("complaintAsOf")
+    await must_be_past(context, key[0], bounds)
     rows = await folded(context, COMPLAINTS, key, bounds)
     return _then(rows[0], bounds) if rows else None
 
@@ -168,6 +169,7 @@ class ComplaintQuery:
         """The case as it was; an error when it did not exist by then."""
         context = info.context
         context.may_ask("complaintAsOf")
+        await must_be_past(context, id, as_of.bounds())
         return await case_as_of(context, id, as_of.bounds())
 
     @strawberry.field(description="逐项出处 – which event set each field of the case.")
@@ -176,6 +178,7 @@ class ComplaintQuery:
         context = info.context
         context.may_ask("complaintBlame")
         bounds = as_of.bounds() if as_of is not None else {}
+        await must_be_past(context, id, bounds)
         house, institution = context.reach.house, context.institution
         found: dict[str, Blame] = await in_thread(lambda: blame(house, COMPLAINTS, institution, id, **bounds))
         if not found:

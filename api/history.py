@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import strawberry
+from strawberry.utils.str_converters import to_camel_case
 
 from api.context import Context, Info
 from api.link import ToMany, ToOne
@@ -15,6 +16,7 @@ from api.row import of_row
 from api.scalars import BigInt
 from projections.complaint import COMPLAINTS
 from projections.history import BY_POSITION, BY_VERSION, HISTORY, HistoryRow
+from projections.history import Change as Said
 from projections.history_filter import HistoryFilter
 from projections.page import Pager, Slice
 from projections.views import OF_CASES
@@ -26,11 +28,15 @@ COMPLAINT_AGGREGATE = "complaint"
 """The kind of stream a case is."""
 
 
+def _shown(root: Said) -> str:
+    return to_camel_case(root.field)
+
+
 @strawberry.type(description="变动 – one field an event set, with its values in words.")
 class Change:
-    """As `projections.history.Change`."""
+    """As `projections.history.Change`, its field under the name GraphQL has for it."""
 
-    field: str
+    field: str = strawberry.field(resolver=_shown, description="The event's field, by its name in the schema.")
     values: list[str] = strawberry.field(description="Several for a list; none for an empty one or a personal field.")
     personal: bool = strawberry.field(description="Personal: named, but its value is not kept here.")
 

@@ -18,7 +18,7 @@ from domain.institution import INSTITUTION, institution_id
 from domain.kernel import Refused, text
 from domain.staff import STAFF, Staff
 from domain.store.casebook import House
-from projections.asof import KEPT, as_of, blame
+from projections.asof import KEPT, Bounds, as_of, blame, must_be_past
 from projections.clock import CLOCKS, ClockRow
 from projections.complaint import COMPLAINTS, ComplaintRow
 from projections.history import HISTORY, HistoryRow
@@ -58,11 +58,13 @@ def find_case(house: House, words: str, institution: str | None) -> Found:
 
 
 def moment(words: str, zone: ZoneInfo) -> datetime:
-    """`2026-01-07` is the end of that day in the zone; with a time it is that moment. Raises Refused."""
+    """`2026-01-07` is the end of that day in the zone, or now if it is today; with a time, that. Raises Refused."""
     try:
         if len(words) == 10:
             day = date.fromisoformat(words)
-            return datetime.combine(day + timedelta(days=1), time.min, zone).astimezone(UTC) - timedelta(microseconds=1)
+            end = datetime.combine(day + timedelta(days=1), time.min, zone).astimezone(UTC) - timedelta(microseconds=1)
+            now = datetime.now(UTC)
+            return now if day == now.astimezone(zone).date() else end
         at = datetime.fromisoformat(words)
     except ValueError:
         sentence = f"{words!r} is no moment; write 2026-01-07 or 2026-01-07T09:30:00+08:00."
@@ -79,8 +81,12 @@ def replayed(
     version: int | None = None,
     who: bool = False,
 ) -> Group | None:
-    """What a terminal shows of the case up to these bounds; None when it had not begun. `who` adds the blame."""
+    """What a terminal shows of the case up to these bounds; None when it had not begun. `who` adds the blame.
+
+    Raises Refused for a bound that lies ahead.
+    """
     bounds: dict[str, Any] = {"occurred_at": occurred_at, "recorded_at": recorded_at, "version": version}
+    must_be_past(house, case.institution, case.id, datetime.now(UTC), Bounds(**bounds))
     rows = as_of(house, COMPLAINTS, case.institution, case.id, **bounds)
     if not rows:
         return None

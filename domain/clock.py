@@ -219,10 +219,16 @@ class Turn:
                 started_at=running.started_at,
                 due_at=running.due_at,
                 stopped_at=self._at,
-                outcome=outcome or (Outcome.LATE if late else Outcome.MET),
+                outcome=outcome or self._verdict(running, late),
                 late_seconds=late,
             )
         )
+
+    def _verdict(self, running: ClockStarted, late: int) -> Outcome:
+        """Met or late; neither where another system's log says it ended before it began."""
+        if self._at < running.started_at:
+            return Outcome.ABANDONED
+        return Outcome.LATE if late else Outcome.MET
 
     def stop_step(self, outcome: Outcome | None = None) -> None:
         """End the running step clock, whichever it is."""

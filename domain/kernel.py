@@ -172,7 +172,9 @@ def text(value: str, field: str, *, required: bool = True, longest: int = TEXT_L
         raise Refused("text.surrogate", "The text is not valid Unicode; send it as UTF-8.", field=field) from None
     if len(value) > longest:
         raise Refused(
-            "text.too_long", f"The text has {len(value)} characters; at most {longest} are kept.", field=field
+            "text.too_long",
+            f"The text has {len(value)} characters, at most {longest} are kept; shorten it, attach what is longer.",
+            field=field,
         )
     if required and not value:
         raise Refused("text.empty", "Fill this field; it may not be blank.", field=field)

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from domain.kernel import Event
+from domain.kernel import Event, Refused
 from domain.store.casebook import House
 from domain.store.recorder import Recorded
 from projections import log
@@ -49,6 +49,33 @@ class Bounds:
     position: int | None = None
     occurred_at: datetime | None = None
     recorded_at: datetime | None = None
+
+
+def must_be_past(house: House, institution: str, stream: UUID, now: datetime, bounds: Bounds) -> None:
+    """Refuse a bound that lies ahead: of a stream's last event, of the institution's last position, or of now.
+
+    A stream without events is let pass; whoever asks finds that there is nothing.
+    """
+    for moment in (bounds.occurred_at, bounds.recorded_at):
+        if moment is not None and moment > now:
+            sentence = "This moment is still to come; ask for one that has passed, or for how things stand now."
+            raise Refused("as_of.moment", sentence, field="as_of")
+    if bounds.version is None and bounds.position is None:
+        return
+    with house.within(institution) as connection:
+        row = connection.execute(
+            "SELECT"
+            " (SELECT max(originator_version) FROM event WHERE institution = %(code)s AND originator_id = %(id)s),"
+            " (SELECT position FROM institution_position WHERE institution = %(code)s)",
+            {"code": institution, "id": stream},
+        ).fetchone()
+    version, position = row if row is not None else (None, None)
+    if bounds.version is not None and version is not None and bounds.version > version:
+        sentence = f"The last version is {version}; ask for that one or an earlier one."
+        raise Refused("as_of.version", sentence, field="as_of")
+    if bounds.position is not None and bounds.position > (position or 0):
+        sentence = f"Your institution's history ends at position {position or 0}; ask for that one or an earlier one."
+        raise Refused("as_of.position", sentence, field="as_of")
 
 
 def as_of(

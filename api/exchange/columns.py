@@ -142,8 +142,11 @@ class TimeColumn(Table):
     format: Format | None = None
     zone: Zone | None = None
 
-    def of(self, row: Mapping[str, str], key: str, form: TimeForm) -> datetime | None:
-        """The moment in UTC, None where the value is empty. Raises Unacceptable."""
+    def of(self, row: Mapping[str, str], key: str, form: TimeForm, *, planned: bool = False) -> datetime | None:
+        """The moment in UTC, None where the value is empty. Raises Unacceptable.
+
+        What is not `planned` has happened: it may lie ahead of now only as far as the mapping's own `not_after` says.
+        """
         value = row[self.column].strip()
         if not value:
             return None
@@ -159,6 +162,9 @@ class TimeColumn(Table):
         if not form.not_before <= at.date() <= form.not_after:
             sentence = f"{self.column}: {short(value)} is not between {form.not_before} and {form.not_after}."
             raise Unacceptable(f"{key}.out_of_range", sentence)
+        if not planned and "not_after" not in form.model_fields_set and at > datetime.now(UTC):
+            sentence = f"{self.column}: {short(value)} is in the future; correct it, or say not_after in the mapping."
+            raise Unacceptable(f"{key}.in_future", sentence)
         return at
 
 

@@ -12,7 +12,7 @@
     format = "%d.%m.%Y %H:%M"                # default "iso"; otherwise as strptime has it
     zone = "Asia/Shanghai"                   # for values that name no offset of their own
     not_before = 2000-01-01                  # lines with times outside these are quarantined
-    not_after = 2100-01-01
+    not_after = 2100-01-01                   # if left out, what happened may not lie ahead of now
 
     [case]                                   # every key but id and received_at may be left out
     id = "Case no"                           # a column by its heading …
@@ -177,7 +177,7 @@ class ComplaintMapping(Table):
             category=_word(case.category.of(row, "case.category"), Category, "case.category"),
             department=case.department.of(row, "case.department"),
             responsible=case.responsible.of(row, "case.responsible"),
-            planned_close_by=planned.of(row, "case.planned_close_by", form) if planned else None,
+            planned_close_by=planned.of(row, "case.planned_close_by", form, planned=True) if planned else None,
             ended_at=ended.of(row, "case.ended_at", form) if ended else None,
             result=case.result.of(row, "case.result", longest=LONG_TEXT),
         )

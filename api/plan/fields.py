@@ -94,7 +94,10 @@ COMPUTED: Mapping[tuple[str, str], str] = MappingProxyType(
 ELEMENTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "Change": {
-            "field": "to_json(one.v->>'field')::text",
+            "field": (
+                "to_json(left(one.v->>'field', 1)"
+                " || substr(replace(initcap((one.v->>'field') COLLATE \"C\"), '_', ''), 2))::text"
+            ),
             "values": (
                 "to_json(ARRAY(SELECT word.v FROM jsonb_array_elements_text(one.v->'values') WITH ORDINALITY"
                 " AS word (v, n) ORDER BY word.n))::text"

@@ -365,7 +365,7 @@ class Reader:
         for one in self._below(type_, chosen):
             if isinstance(one, str):
                 fields.append((one, [f'"{type_.name}"']))
-            elif one.unresolved and one.name in forms:
+            elif one.name in forms:
                 fields.append((one.key, [_constant(forms[one.name])]))
             else:
                 raise Declined(one.name)

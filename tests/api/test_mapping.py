@@ -142,7 +142,7 @@ def test_an_unlisted_value_is_kept_replaced_or_refused_as_the_mapping_says(value
 
 
 @given(
-    st.datetimes(datetime(1950, 1, 1), datetime(2090, 1, 1)),  # noqa: DTZ001 - said without an offset on purpose
+    st.datetimes(datetime(1950, 1, 1), datetime(2020, 1, 1)),  # noqa: DTZ001 - said without an offset on purpose
     st.sampled_from(["Asia/Shanghai", "America/New_York", "Europe/Amsterdam", "Australia/Lord_Howe", "UTC"]),
 )
 def test_a_time_without_offset_is_of_the_mappings_zone(at: datetime, zone: str) -> None:

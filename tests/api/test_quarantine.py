@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import gzip
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import pytest
 
+from api.exchange.columns import TimeForm
 from api.exchange.mapping import ComplaintMapping, load_mapping
 from api.exchange.rows import FileProblem
 from domain.complaint import WorkRecorded
@@ -17,6 +19,20 @@ from tests.api.files import opened
 from tests.api.logs import HEADING, LOG, bring, case_of, events_of, log, refused_lines, write
 
 __all__ = ["log", "write"]
+
+
+def test_what_has_not_happened_yet_is_quarantined_unless_the_mapping_says_how_far_ahead(
+    casebook: Casebook, log: ComplaintMapping, write: Callable[..., Path]
+) -> None:
+    file = write(
+        "a,2026-01-05T09:00,tel,,hear,2026-01-05T10:00,who,1",
+        "b,2099-01-05T09:00,tel,,hear,2026-01-05T10:00,who,1",
+        "a,2026-01-05T09:00,tel,,hear again,2099-01-05T10:00,who,2",
+    )
+    refused = refused_lines(bring(casebook, log, file))
+    assert sorted(refused) == [(3, "case.received_at.in_future"), (4, "line.occurred_at.in_future")]
+    ahead = log.model_copy(update={"time": TimeForm(not_after=date(2100, 1, 1))})
+    assert bring(casebook, ahead, file).quarantine_file is None
 
 
 def test_every_line_that_cannot_be_taken_over_is_quarantined_alone(

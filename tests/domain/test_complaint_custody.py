@@ -196,8 +196,14 @@ def test_the_planned_clock_is_judged_by_the_end_the_log_gives(day: int, outcome:
 
 
 def test_an_end_before_the_receipt_is_kept_as_the_log_has_it() -> None:
+    """Its clocks end without a verdict: nobody was in time, or late, before there was anything to do."""
     told = imported().then(lambda case: case.end_import(stamp(BOSS, 0), ended_at=hours(-5)))
     assert told.case.stage == Stage.FINISHED
+    ended = told.case.last(ImportedCaseEnded)
+    assert ended is not None
+    assert ended.stopped
+    assert {clock.outcome for clock in ended.stopped} == {Outcome.ABANDONED}
+    assert {clock.late_seconds for clock in ended.stopped} == {0}
 
 
 def test_an_open_imported_case_is_taken_over_and_walked_on() -> None:
