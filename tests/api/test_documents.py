@@ -182,11 +182,14 @@ def test_a_session_without_the_scope_is_refused_over_http(
     keeper: Any = edge_of(edge).doorkeeper
     known = keeper.principal
 
+    def nobody(_: str | None) -> None:
+        """Everybody is looked up."""
+
     async def fewer(*said: Any) -> Principal:
         return replace(await known(*said), scopes=frozenset({Scope.ASK}))
 
     monkeypatch.setattr(keeper, "principal", fewer)
-    monkeypatch.setattr(keeper, "remembered", lambda _: None)  # pyright: ignore[reportUnknownArgumentType]
+    monkeypatch.setattr(keeper, "remembered", nobody)
     for method in ("GET", "POST"):
         status, said = send(desk, method, query="{ me { name } }")
         assert (status, refusal(said)) == (403, "document.untrusted")

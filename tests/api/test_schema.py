@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from projections.view import Row
 from tests.api.conftest import SETTINGS
 
 ROOT = Path(__file__).parents[2]
+CODE = re.compile(r"[a-z_]+\.[a-z_]+")
 TYPES = build(SETTINGS)._schema.type_map
 
 
@@ -59,23 +61,30 @@ def test_every_closed_set_has_its_chinese_words() -> None:
         assert all(f"{kind.name}.{name.lower()}" in WORDS for name in kind.values), kind.name
 
 
+REFUSING = ("Refused", "Unacceptable", "Unauthenticated", "_refuse")
+
+
 def codes(file: Path) -> set[str]:
-    """Every code a file refuses with: an argument of Refused or Unacceptable, one named code, or in an extension."""
+    """Every code a file refuses with: given to what refuses, or what is called code, wherever it is."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text("utf-8"))):
         values: list[ast.expr | None] = []
-        if isinstance(node, ast.Dict):
-            values = [
-                v
-                for k, v in zip(node.keys, node.values, strict=True)
-                if isinstance(k, ast.Constant) and k.value == "code"
-            ]
-        elif isinstance(node, ast.Call):
-            name = node.func.id if isinstance(node.func, ast.Name) else ""
-            first = node.args[:1] if name == "Refused" else node.args[1:2] if name == "Unacceptable" else []
-            values = [*(k.value for k in node.keywords if k.arg == "code"), *first]
+        match node:
+            case ast.Dict():
+                named = zip(node.keys, node.values, strict=True)
+                values = [v for k, v in named if isinstance(k, ast.Constant) and k.value == "code"]
+            case ast.Call():
+                refuses = isinstance(node.func, ast.Name) and node.func.id in REFUSING
+                values = [*(k.value for k in node.keywords if k.arg == "code"), *(node.args[:3] if refuses else ())]
+            case ast.Assign(targets=[ast.Name(id="code")], value=value):
+                values = [value]
+            case ast.arguments():
+                defaults = zip(node.args[::-1], node.defaults[::-1], strict=False)
+                values = [default for argument, default in defaults if argument.arg == "code"]
+            case _:
+                pass
         for value in values:
-            if isinstance(value, ast.Constant) and isinstance(value.value, str) and "." in value.value:
+            if isinstance(value, ast.Constant) and isinstance(value.value, str) and CODE.fullmatch(value.value):
                 found.add(value.value)
     return found
 
