@@ -107,6 +107,7 @@ def serve(
             log_level="warning",
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # whose X-Forwarded-For is believed says ANJUAN_TRUSTED_PROXIES, and nothing else
             ws_max_size=settings.live_message_bytes_max,
             ws_per_message_deflate=False,  # it would be done again for each subscriber of the same message
             ws_ping_interval=None,  # subscribers are pinged by the protocol above, which browsers can answer, too

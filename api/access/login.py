@@ -96,7 +96,8 @@ class Desk:
             await in_thread(partial(keep_hash, self._house, user, renewed))
         _log.info("signed in", **_who(user), address=address, token=session["tokenId"])
         self._wake()
-        return said(session)
+        # a token is never compressed beside what somebody else wrote (see `api.edge.coding`)
+        return said(session, headers={"Cache-Control": "no-store, no-transform"})
 
     async def _checked(self, user: LocalUser | None, name: str, address: str, password: str) -> LocalUser:
         """The user whose password this is; raises Unauthenticated, after the same work where there is no such user."""
@@ -145,7 +146,7 @@ class Desk:
 
     async def _sign_out(self, request: Request) -> Response:
         principal = await self._principal(request)
-        stamp = self._stamp(principal)
+        stamp, address = self._stamp(principal), client_address(request, self._settings.trusted_proxies)
 
         def decide(known: Staff | None) -> Event | None:
             assert known is not None
@@ -156,7 +157,13 @@ class Desk:
 
         casebook = self._house.casebook(principal.institution)
         await in_thread(lambda: casebook.act(STAFF, principal.staff_id, decide, command_id=stamp.command_id))
-        _log.info("signed out", institution=principal.institution, staff=str(principal.staff_id))
+        _log.info(
+            "signed out",
+            institution=principal.institution,
+            staff=str(principal.staff_id),
+            address=address,
+            token=principal.token_id,
+        )
         self._wake()
         return said({"signedOut": True})
 

@@ -41,6 +41,11 @@ def holding(desk: Desk, token: str) -> Desk:
     return Desk(desk.edge, token, desk.id)
 
 
+def leave(office: Office, id: UUID) -> None:
+    said = stamp()
+    office.casebook.act(STAFF, id, lambda staff: staff.leave(said), command_id=said.command_id)
+
+
 def status(desk: Desk, token: str) -> tuple[int, str | None]:
     answer = desk.edge.send("POST", "/graphql", json={"query": ME}, headers={"Authorization": f"Bearer {token}"})
     return answer.status_code, None if answer.status_code == 200 else answer.json()["errors"][0]["extensions"]["code"]
@@ -158,6 +163,66 @@ def test_a_token_is_ended_by_its_holder_and_an_administrator(office: Office) -> 
     assert status(auditor, own["token"]) == (401, "access.token_revoked")
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        ME,
+        "{ __typename }",
+        "{ __schema { queryType { name } } }",
+        "{ institution { code } }",
+        "{ complaintClocks(first: 2) { edges { node { step } } } }",
+        "{ complaints(first: 2) { edges { node { number statement } } } }",
+        "{ nothing }",
+        "nonsense {",
+    ],
+)
+def test_what_was_answered_before_is_not_answered_to_a_token_that_ended_since(office: Office, query: str) -> None:
+    """However well the token is remembered and the answer kept: on every road."""
+    director = office[Role.CS_DIRECTOR]
+    office[Role.CS_AGENT].done("complaintReceive", **intake())
+    office.follow()
+    for end in ("revoked", "left"):
+        desk = holding(director, issue(director, "ASK", "DECIDE")["token"])
+        for _ in range(3):
+            desk.post(query) if "nonsense" not in query else status(desk, desk.token)
+        if end == "revoked":
+            assert revoke_token(office.casebook.house, office.code, desk.token)
+        else:
+            leave(office, desk.id)
+        answer = desk.edge.send(
+            "POST", "/graphql", json={"query": query}, headers={"Authorization": f"Bearer {desk.token}"}
+        )
+        assert answer.status_code == 401
+        assert answer.json()["errors"][0]["extensions"]["code"] in ("access.token_revoked", "access.left")
+        assert "data" not in answer.json()
+
+
+def test_nothing_is_done_for_a_token_that_ended_since(office: Office) -> None:
+    agent = office[Role.CS_AGENT]
+    desk = holding(agent, issue(agent, "ASK", "DECIDE")["token"])
+    desk.ask(ME)
+    assert revoke_token(office.casebook.house, office.code, desk.token)
+    head = office.casebook.head()
+    for document in (
+        "mutation ($c: UUID!, $at: DateTime!) { complaintReceive(commandId: $c, receivedAt: $at, channel: LETTER,"
+        ' complainant: "某", statement: "某事") { __typename } }',
+        'mutation ($c: UUID!) { staffIssueToken(commandId: $c, label: "再来", scopes: [ASK]) { __typename } }',
+    ):
+        answer = desk.edge.send(
+            "POST",
+            "/graphql",
+            json={"query": document, "variables": {"c": str(uuid4()), "at": datetime.now(UTC).isoformat()}},
+            headers={"Authorization": f"Bearer {desk.token}"},
+        )
+        assert (answer.status_code, "data" in answer.json()) == (401, False)
+    for path in ("/sign-out", "/password"):
+        sent = desk.edge.send(
+            "POST", path, json={"old": "a", "new": "b"}, headers={"Authorization": f"Bearer {desk.token}"}
+        )
+        assert sent.status_code == 401
+    assert office.casebook.head() == head
+
+
 def test_another_institutions_tokens_cannot_be_ended_or_seen(office: Office, elsewhere: Office) -> None:
     admin, stranger = office[Role.ADMIN], elsewhere[Role.CS_AGENT]
     theirs = issue(stranger)
@@ -267,8 +332,7 @@ def test_tokens_of_an_earlier_version_are_told_to_their_holders_histories(databa
             old_token(house, "OLD", left),
             old_token(house, "OLD", uuid4()),
         ]
-        said = stamp()
-        office.casebook.act(STAFF, left, lambda staff: staff.leave(said), command_id=said.command_id)
+        leave(office, left)
         assert status(agent, good) == (401, "access.token"), "not before it is in its holder's history"
         assert convert_tokens(house) == 1
         assert convert_tokens(house) == 0, "once"
@@ -308,8 +372,7 @@ def test_a_link_that_was_refused_binds_nobody(office: Office) -> None:
     who = {"issuer": "https://login.example.cn", "subject": f"u-{uuid4()}"}
     assert admin.refused("staffLinkIdentity", id=uuid4(), **who)["code"] == "staff.unknown"
     left = office.enrolled(Role.GUIDE)
-    said = stamp()
-    office.casebook.act(STAFF, left, lambda staff: staff.leave(said), command_id=said.command_id)
+    leave(office, left)
     assert admin.refused("staffLinkIdentity", id=left, **who)["code"] == "staff.left"
     admin.done("staffLinkIdentity", id=agent.id, **who)
     with office.casebook.house.within(office.code) as connection:

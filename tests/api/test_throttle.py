@@ -8,6 +8,7 @@ from datetime import timedelta
 from ipaddress import ip_network
 from uuid import uuid4
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,6 +36,7 @@ from domain.kernel import Role
 from domain.store.casebook import Casebook, House
 from tests.api.conftest import SETTINGS, Edge, open_office, running
 from tests.api.people import ADDRESSES, GOOD, PROXY, User, behind_a_proxy, pass_time, with_password
+from tests.api.served import served
 from tests.conftest import MASTER_KEY, Database
 
 
@@ -328,3 +330,14 @@ def test_no_secret_is_kept_in_any_table(database: Database) -> None:
     for secret in (session, program, session.removeprefix("anjuan_"), GOOD, "an almost right one"):
         for form in (secret, secret.encode().hex()):
             assert not any(form in row for row in rows)
+
+
+def test_a_served_process_believes_no_proxy_it_was_not_told_of(database: Database) -> None:
+    """The server's own belief in X-Forwarded-For from this machine is off; the setting's is on where it is made."""
+    body = {"institution": "BJ", "number": "1", "password": "not the right one"}
+    for trusted, addresses in (("", {"127.0.0.1"}), ("127.0.0.1", {"203.0.113.9"})):
+        with served(database, trusted_proxies=trusted) as process:
+            url = str(httpx.URL(process.url).join("/sign-in"))
+            answer = httpx.post(url, json=body, headers={"X-Forwarded-For": "203.0.113.9"}, timeout=60)
+            assert answer.status_code == 401
+            assert process.wait_for("sign-in failed")["address"] in addresses
