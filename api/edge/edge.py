@@ -143,7 +143,9 @@ class Edge:
             except Busy as busy:
                 raise Unacceptable(503, busy.code, busy.sentence, Retry_After=str(busy.seconds)) from None
         if command:
-            return _said(await self._executed(request.method, asked, context, command=True), modern=modern)
+            done = await self._executed(request.method, asked, context, command=True)
+            # it may hand out a token, which is never compressed beside what somebody else wrote (`api.edge.coding`)
+            return _said(done, modern=modern, transform=False)
         return await self._asked(request, asked, context, modern=modern)
 
     async def _asked(self, request: Request, asked: Asked, context: Context, *, modern: bool) -> Response:
@@ -201,7 +203,8 @@ class Edge:
         return ({"errors": errors} if errors else {}) | ({"data": result.data} if ran else {})
 
 
-def _said(answer: dict[str, Any], *, modern: bool) -> Response:
-    """An answer of an execution, or of one that was refused; nobody keeps it."""
+def _said(answer: dict[str, Any], *, modern: bool, transform: bool = True) -> Response:
+    """An answer of an execution, or of one that was refused; nobody keeps it, nor compresses it unless `transform`."""
     status = 400 if modern and "data" not in answer else 200
-    return said(answer, status, media_type=GRAPHQL_RESPONSE if modern else JSON)
+    kept = {} if transform else {"Cache-Control": "no-store, no-transform"}
+    return said(answer, status, media_type=GRAPHQL_RESPONSE if modern else JSON, headers=kept)

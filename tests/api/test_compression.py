@@ -6,6 +6,7 @@ import gzip
 import json
 import zlib
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -187,26 +188,62 @@ def test_however_it_arrives_it_is_unpacked_or_refused(content: bytes, most: int,
             again.whole()
 
 
-def test_a_stream_is_not_packed(edge: Edge) -> None:
-    """What comes piece by piece leaves piece by piece."""
+def test_what_a_command_answers_is_not_packed(office: Office) -> None:
+    """It may hand out a token, which shares no compressed answer with what somebody else wrote."""
+    query = "mutation ($id: UUID!, $c: UUID!) { " + " ".join(
+        f"a{n}: complaintApprovePlan(commandId: $c, id: $id) {{ ... on Refusal {{ code sentence sentenceZh }} }}"
+        for n in range(9)
+    )
+    content = json.dumps({"query": query + " }", "variables": {"id": str(uuid4()), "c": str(uuid4())}}).encode()
+    answer = sent(office[Role.DEAN], content, Accept_Encoding="gzip")
+    assert len(answer.content) > SETTINGS.compress_bytes_min
+    assert answer.json()["data"]
+    assert answer.headers["cache-control"] == "no-store, no-transform"
+    assert "content-encoding" not in answer.headers
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
-        for _ in range(3):
-            await send({"type": "http.response.body", "body": b"x" * 5000, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
+def through(edge: Edge, *messages: Any) -> list[Any]:
+    """What leaves the shell of these messages of an application, for a client that takes gzip."""
     got: list[Any] = []
 
-    async def go() -> None:
-        async def send(message: Any) -> None:
-            got.append(message)
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for message in messages:
+            await send(message)
 
+    async def send(message: Any) -> None:
+        got.append(message)
+
+    async def go() -> None:
         scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"accept-encoding", b"gzip")]}
         await Shell(app, SETTINGS)(scope, lambda: None, send)  # pyright: ignore[reportArgumentType]
 
     edge.portal.call(go)
+    return got
+
+
+def test_a_stream_is_not_packed(edge: Edge) -> None:
+    """What comes piece by piece leaves piece by piece."""
+    start = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]}
+    piece = {"type": "http.response.body", "body": b"x" * 5000, "more_body": True}
+    end = {"type": "http.response.body", "body": b"", "more_body": False}
+    got = through(edge, start, piece, piece, piece, end)
     assert [len(m.get("body", b"")) for m in got[1:]] == [5000, 5000, 5000, 0]
     names = {name for name, _ in got[0]["headers"]}
     assert b"content-encoding" not in names
     assert b"x-correlation-id" in names
+
+
+@pytest.mark.parametrize(
+    ("headers", "packs"),
+    [
+        ([], True),
+        ([(b"cache-control", b"no-store")], True),
+        ([(b"cache-control", b"no-store, no-transform")], False),
+        ([(b"content-encoding", b"br")], False),
+    ],
+)
+def test_what_may_not_be_transformed_is_not(edge: Edge, headers: list[tuple[bytes, bytes]], packs: bool) -> None:
+    """An answer that hands out a token says so; one that is packed already is not packed again."""
+    start = {"type": "http.response.start", "status": 200, "headers": headers}
+    got = through(edge, start, {"type": "http.response.body", "body": b"x" * 5000})
+    assert (len(got[1]["body"]) < 5000) is packs

@@ -41,8 +41,9 @@ def user(door: Edge, casebook: Casebook) -> User:
 
 
 def test_a_session_is_a_token_for_asking_and_deciding(user: User) -> None:
-    status, said, _ = user.sign_in()
+    status, said, headers = user.sign_in()
     assert status == 200
+    assert headers["cache-control"] == "no-store, no-transform", "a token is neither kept nor compressed"
     assert said.keys() == {"token", "tokenId", "expiresAt", "institution", "staffId", "name", "roles"}
     assert (said["institution"], said["staffId"], said["roles"]) == (user.office.code, str(user.id), ["CS_AGENT"])
     assert user.me(said["token"]) == (200, {"staffId": str(user.id), "roles": ["CS_AGENT"]})
