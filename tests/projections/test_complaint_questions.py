@@ -207,6 +207,27 @@ def test_the_overdue_board_shows_running_clocks_past_their_time_what_was_due_fir
     assert {row.kind for row in statutory.rows} == {ClockKind.STATUTORY}
 
 
+def test_what_is_due_exactly_now_is_still_in_time(filled: Filled):
+    """A deadline has passed from the next microsecond on: on the board, in the list, and by the domain's own count."""
+    board = Pager(CLOCKS, ClockRow, CLOCKS_BY_DUE)
+    clock = next(row for row in filled.clocks if row.stopped_at is None and row.due_at is not None)
+    case = next(row for row in filled.cases if row.complaint_id == clock.complaint_id)
+    assert clock.due_at is not None
+    assert case.next_due_at is not None
+    after = timedelta(microseconds=1)
+
+    def on_board(at: datetime) -> bool:
+        return clock in walked(filled, board, 100, backwards=False, filter=ClockFilter(overdue_at=at))
+
+    def in_list(at: datetime) -> bool:
+        return case in walked(
+            filled, PAGERS[CaseOrder.DUE, False], 100, backwards=False, filter=CaseFilter(overdue_at=at)
+        )
+
+    assert (on_board(clock.due_at), on_board(clock.due_at + after)) == (False, True)
+    assert (in_list(case.next_due_at), in_list(case.next_due_at + after)) == (False, True)
+
+
 def test_who_waits_and_who_does_not_is_answered_the_same(filled: Filled):
     question = cases(MINE, filled.ids[:9])
     assert filled.run(lambda connection: ask_async(connection, question)) == filled.ask(question)
