@@ -51,7 +51,7 @@ MESSAGES = {"HistoryLines": "lines", "ComplaintChanges": "changes"}
 class Ids(NamedTuple):
     """How many ids are asked for, and how many of them name something as it was."""
 
-    count: int
+    many: int
     dated: int
 
 
@@ -125,7 +125,7 @@ class Cost:
         if within is self._schema.query_type and name in ("node", "nodes"):
             ids = self._named(next((argument.value for argument in node.arguments or ()), None))
             each = 1 + self._selected(node.selection_set, kind, 1)
-            return ids.count * each + ids.dated * (WEIGHTS["complaintAsOf"] - 1)
+            return ids.many * each + ids.dated * (WEIGHTS["complaintAsOf"] - 1)
         paged = "first" in definition.args
         below = self._selected(node.selection_set, kind, self._rows(node) if paged else rows)
         if is_list:
@@ -156,7 +156,7 @@ class Cost:
                 return Ids(0, 0)
             case ListValueNode():
                 several = [self._named(one) for one in value.values]
-                return Ids(min(NODES_MAX, sum(one.count for one in several)), sum(one.dated for one in several))
+                return Ids(min(NODES_MAX, sum(one.many for one in several)), sum(one.dated for one in several))
             case VariableNode() if value.name.value not in self._variables:
                 return self._named(self._default(value.name.value))
             case VariableNode():
