@@ -131,6 +131,12 @@ def test_what_is_excepted_is_there(tables: frozenset[str]) -> None:
         assert any(s.file == file and part in s.text for s in found), f"{file} no longer says {part!r} ({why})"
 
 
+def test_what_composed_statements_begin_their_conditions_with_is_the_institution() -> None:
+    for file, begins in BEGINNINGS:
+        said = [text for _, text in texts(ast.parse((ROOT / file).read_text("utf-8")))]
+        assert [text for text in said if text.startswith("institution = ")] == [begins], file
+
+
 def expected(statement: Statement, tables: frozenset[str]) -> int:
     """How many predicates a statement must have: one for each table, unless it is excepted."""
     for file, part, count, _ in EXCEPTED:
@@ -140,6 +146,11 @@ def expected(statement: Statement, tables: frozenset[str]) -> int:
 
 
 COMPOSED = "its conditions begin with the institution: tests/api/test_access.py sees what is sent"
+BEGINNINGS = (
+    ("projections/changes.py", "institution = %s AND position > %s AND position <= %s"),
+    ("projections/page.py", "institution = %s"),
+    ("api/plan/sql.py", "institution = {}"),
+)
 EVERY = "the runner's work, for every institution at once"
 KEYED = "found by a digest that no two institutions share"
 EXCEPTED: tuple[tuple[str, str, int, str], ...] = (
@@ -177,6 +188,7 @@ EXCEPTED: tuple[tuple[str, str, int, str], ...] = (
     ("api/plan/sql.py", 'SELECT * FROM "{}" WHERE {}{}', 0, COMPOSED),
     ("api/plan/sql.py", "SELECT count(*) AS n FROM (SELECT FROM", 0, COMPOSED),
     ("api/plan/statement.py", "SELECT {} FROM {} ORDER BY {}", 0, COMPOSED),
+    ("api/premises.py", "SELECT EXISTS (SELECT FROM api_token", 0, "whether there are tokens of an earlier version"),
     ("api/premises.py", "SELECT institution FROM institution_position WHERE position > 0", 0, "lists the institutions"),
 )
 """File, a part of the statement, how many tables it narrows, and why not all."""
