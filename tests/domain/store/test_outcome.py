@@ -194,3 +194,13 @@ def test_a_known_event_id_says_so(casebook: Casebook) -> None:
     sealed = casebook.bodies.to_envelopes([opened(uuid4(), said)])
     with pytest.raises(CommandKnown):
         casebook.recorder.record(sealed)
+
+
+def test_a_command_that_another_stored_while_it_waited_for_its_turn_gets_that_answer(casebook: Casebook) -> None:
+    """test-list 6: after its lost races a command is decided behind the counter row, where its double is found."""
+    id, said = uuid4(), stamp()
+    casebook.append(opened(id))
+    first = casebook.append(replace(added(id, 2), stamp=said))
+    again = casebook._act_in_turn(lambda _: (replace(added(id, 3), stamp=said),), said.command_id)
+    assert (again.position, again.version) == (first.position, first.version)
+    assert casebook.head() == 2
