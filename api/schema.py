@@ -10,6 +10,7 @@ from api.clock import ClockQuery
 from api.complaint import ComplaintQuery
 from api.complaint_commands import ComplaintMutation
 from api.credential import CredentialMutations, CredentialQuery
+from api.glass import GlassMutation, GlassQuery
 from api.history import HistoryQuery
 from api.institution import InstitutionQuery
 from api.plan.extension import Documents, Planned
@@ -17,14 +18,13 @@ from api.live.subscription import LiveSubscription
 from api.node import NodeQuery
 from api.plan.planner import Planner
 from api.policy import PolicyMutation, PolicyQuery
+from api.reads import ReadQuery
 from api.scalars import SCALARS
 from api.settings import Settings
 from api.staff import StaffMutation
 
-Query = merge_types(
-    "Query", (NodeQuery, ComplaintQuery, CredentialQuery, ClockQuery, HistoryQuery, InstitutionQuery, PolicyQuery)
-)
-Mutation = merge_types("Mutation", (ComplaintMutation, CredentialMutations, StaffMutation, PolicyMutation))
+Query = merge_types("Query", (NodeQuery, ComplaintQuery, CredentialQuery, ClockQuery, GlassQuery, HistoryQuery, InstitutionQuery, ReadQuery, PolicyQuery))
+Mutation = merge_types("Mutation", (ComplaintMutation, CredentialMutations, GlassMutation, StaffMutation, PolicyMutation))
 Subscription = merge_types("Subscription", (LiveSubscription,))
 
 

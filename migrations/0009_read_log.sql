@@ -69,6 +69,7 @@ CREATE TABLE broken_glass (
     PRIMARY KEY (institution, staff_id, glass_id)
 );
 CREATE INDEX broken_glass_broken ON broken_glass (institution, broken_at, staff_id, glass_id);
+CREATE INDEX broken_glass_staff ON broken_glass (institution, staff_id, broken_at, glass_id);
 CREATE INDEX broken_glass_case ON broken_glass (institution, case_id, broken_at, staff_id, glass_id);
 
 SELECT keep_apart('read_log', 'read_log_subject', 'broken_glass');

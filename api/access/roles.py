@@ -22,6 +22,8 @@ CASE_WORKERS = EVERYONE - {Role.AUDITOR}
 """Posts that may act on a case at all; the auditor looks and never touches."""
 OVERSEERS = frozenset({Role.AUDITOR, Role.ADMIN, Role.GM_OFFICE})
 HISTORY_READERS = frozenset({Role.AUDITOR, Role.GM_OFFICE, Role.CS_CHIEF, Role.DEAN})
+AUDITORS = frozenset({Role.AUDITOR, Role.ADMIN})
+"""Posts that see who read whose personal data: the auditor, and the administrator, who gave out the tokens (B22)."""
 EXPLORERS = frozenset({Role.AUDITOR, Role.ADMIN})
 """Posts the schema itself is shown to in production: introspection, and suggestions for misspelt names."""
 
@@ -39,6 +41,8 @@ QUERIES: dict[str, frozenset[Role]] = {
     "complaintPolicy": EVERYONE,
     "staffTokens": EVERYONE,
     "viewLag": OVERSEERS,
+    "personalReads": AUDITORS,
+    "brokenGlasses": AUDITORS,
     "complaintHistory": CASE_READERS,
     "complaintsChanged": CASE_READERS,
     "historyAppended": HISTORY_READERS,

@@ -21,6 +21,7 @@ from projections.clock import CLOCKS
 from projections.complaint import COMPLAINTS
 from projections.complaint_questions import CLOCKS_AS_BEGUN, CLOCKS_BY_DUE, ORDERS, CaseFilter, ClockFilter
 from projections.filter import Filter, Narrowing, narrowings
+from projections.glass import GLASSES, LATEST_FIRST, GlassFilter
 from projections.history import BY_POSITION, BY_VERSION, HISTORY
 from projections.history_filter import HistoryFilter
 from projections.page import Condition, Order, Pager, Slice
@@ -56,6 +57,10 @@ SAMPLES: dict[type[Filter], dict[str, Filter]] = {
         "overdue_at": ClockFilter(overdue_at=BEGUN + timedelta(hours=3)),
         "responsible": ClockFilter(responsible=ONE),
     },
+    GlassFilter: {
+        "staff": GlassFilter(staff=ONE),
+        "case": GlassFilter(case=CASE),
+    },
     HistoryFilter: {
         "stream": HistoryFilter(stream=CASE),
         "actor": HistoryFilter(actor=ONE),
@@ -72,6 +77,7 @@ SAMPLES: dict[type[Filter], dict[str, Filter]] = {
 LISTS: dict[type[Filter], tuple[View[Any], Sequence[tuple[Order, Sequence[Condition]]]]] = {
     CaseFilter: (COMPLAINTS, [(order, ()) for order in ORDERS.values()]),
     ClockFilter: (CLOCKS, [(CLOCKS_BY_DUE, BOARD), (CLOCKS_AS_BEGUN, [("complaint_id = %s", CASE)])]),
+    GlassFilter: (GLASSES, [(LATEST_FIRST, ())]),
     HistoryFilter: (
         HISTORY,
         [(BY_POSITION, ()), (replace(BY_POSITION, descending=True), ()), (BY_VERSION, OF_ONE_STREAM)],
@@ -91,6 +97,8 @@ OVERRIDES = {
     CLOCKS: """
         'complaint_id', made.id, 'responsible', made.person, 'started_at', made.at, 'due_at', made.at, 'kind', 'step',
         'stopped_at', CASE made.n % 2 WHEN 0 THEN NULL ELSE made.at END""",
+    GLASSES: """
+        'staff_id', made.person, 'case_id', made.stream, 'glass_id', made.id, 'broken_at', made.at""",
     HISTORY: """
         'stream_id', made.stream, 'version', 100 + made.n / 400, 'position', 1000000 + made.n, 'actor', made.person,
         'occurred_at', made.at, 'recorded_at', made.at""",
@@ -107,6 +115,10 @@ def filled(server: Server, template: Database) -> Generator[Connection[Any]]:
             stored(house.casebook(code), 7, 8, 12)
             catch_up(house, [COMPLAINTS, CLOCKS, HISTORY], code)
             connection.execute("SELECT set_config('anjuan.institution', %s, false)", (code,))
+            connection.execute(
+                "INSERT INTO broken_glass VALUES (%s, %s, %s, %s, 'r', now(), now(), NULL, 0, 1, 1, now())",
+                (code, ONE, CASE, CASE),
+            )
             for view, differs in OVERRIDES.items():
                 made = differs.replace("%", "%%")
                 text = f"""
@@ -121,6 +133,7 @@ def filled(server: Server, template: Database) -> Generator[Connection[Any]]:
                 """
                 connection.execute(text.encode(), {"code": code, "begun": BEGUN, "rows": ROWS})
         connection.execute("SELECT set_config('anjuan.institution', %s, false)", (MINE,))
+        connection.execute("ANALYZE complaint_case, complaint_clock, broken_glass, history")
         connection.execute("ANALYZE complaint_case, complaint_clock, history")
         connection.execute("SET ROLE anjuan_reader")  # as the edge asks, under row-level security
         yield connection
