@@ -220,7 +220,6 @@ def _public(said: Any) -> jwk.Key | None:
 def _suits(key: jwk.Key, model: JWSAlgModel) -> bool:
     """Whether the key may verify by this algorithm: its kind, its curve, and what it says of itself."""
     try:
-        key.check_use("sig")
         key.check_alg(model.name)
         key.check_key_op("verify")
         model.check_key(key)

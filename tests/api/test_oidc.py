@@ -22,6 +22,7 @@ from joserfc.errors import SecurityWarning
 from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
 from pydantic import ValidationError
 
+from api.access.doorkeeper import identity_sha256
 from api.access.oidc import ANSWER_BYTES_MAX, STALE_SECONDS, Oidc, _Registry
 from api.app import create_app
 from api.settings import Settings
@@ -198,6 +199,12 @@ def test_who_is_not_linked_or_no_longer_does_not_come_in(realm: Realm) -> None:
     who = {"issuer": realm.issuer.address, "subject": realm.subject}
     admin.done("staffUnlinkIdentity", id=realm.agent.id, **who)
     assert realm.send(realm.token()) == (401, "access.identity_unknown")
+    with realm.office.casebook.house.within(realm.office.code) as connection:
+        connection.execute(
+            "INSERT INTO identity_link (identity_sha256, institution, staff_id) VALUES (%s, %s, %s)",
+            (identity_sha256(realm.issuer.address, realm.subject), realm.office.code, realm.agent.id),
+        )
+    assert realm.send(realm.token()) == (401, "access.identity_unknown"), "the history says who is linked"
     admin.done("staffLinkIdentity", id=realm.agent.id, **who)
     assert realm.send(realm.token())[0] == 200
     admin.done("staffLeave", id=realm.agent.id, reason="离职")
@@ -367,6 +374,10 @@ def test_a_new_key_is_looked_for_and_not_for_every_token(realm: Realm) -> None:
 def test_a_token_that_names_no_key_is_taken_if_only_one_can_have_signed(realm: Realm) -> None:
     unnamed = realm.token(header={"kid": None})
     assert realm.send(unnamed)[0] == 200
+    realm.issuer.new_key(ECKey, "P-256")
+    realm.issuer.new_key(alg="PS256")
+    realm.later(601)
+    assert realm.send(unnamed)[0] == 200, "only one of this kind and for this algorithm"
     realm.issuer.new_key()
     realm.later(601)
     assert realm.send(unnamed) == (401, "access.token")
