@@ -12,6 +12,9 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+LATE_SECONDS = 0.1
+"""How long what is late is waited for once more."""
+
 
 class Connection(HttpToolsProtocol):
     """One connection; `head_seconds` is how long a request's head may take, and each step of reading an answer."""
@@ -69,7 +72,11 @@ class Connection(HttpToolsProtocol):
         return not upgraded and (cycle is None or cycle.response_complete)  # pyright: ignore[reportUnnecessaryComparison]
 
     def _expect_head(self) -> None:
-        self._head = self.loop.call_later(self.head_seconds, self.transport.abort)
+        self._head = self.loop.call_later(self.head_seconds, self._head_is_late)
+
+    def _head_is_late(self) -> None:
+        # a busy loop may hear of the time before it hears of what has arrived
+        self._head = self.loop.call_later(LATE_SECONDS, self.transport.abort)
 
     def _head_is_here(self) -> None:
         if self._head is not None:

@@ -19,11 +19,15 @@ CONNECTIONS_MAX = 2000
 
 @dataclass
 class Heard:
-    """What came back: status, second it was due in, milliseconds, and for what is not 200 the body."""
+    """What came back: status, second it was due in, milliseconds, and for what is not 200 the body.
+
+    `behind` is how many milliseconds late the latest request was sent: how far to trust the clients.
+    """
 
     answers: list[tuple[int, int, float]] = field(default_factory=list[tuple[int, int, float]])
     lost: int = 0
     unsent: int = 0
+    behind: float = 0.0
     bodies: Counter[bytes] = field(default_factory=Counter[bytes])
 
     @property
@@ -113,6 +117,7 @@ async def at_rate(
             each_second(second)
             second += 1
         while number / rate <= now:
+            heard.behind = max(heard.behind, (now - number / rate) * 1000)
             if clients.full:
                 heard.unsent += 1
             else:
