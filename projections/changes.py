@@ -22,7 +22,7 @@ from projections.view import Row, View
 
 T = TypeVar("T", bound=Row)
 
-EVENTS_MAX = 1000
+EVENTS_MAX = 250
 """Most events one step looks at."""
 
 

@@ -25,7 +25,8 @@ M = TypeVar("M", bound="Message")
 
 KEPT_SECONDS = 1.0
 """How long a step may be given to somebody else: rows are shown as they are now, give or take this."""
-KEPT_MAX = 1000
+KEPT_MAX = 200
+"""More than one tick of subscriptions that have nothing in common need not be kept: nobody else asks for them."""
 AWAY_SECONDS = 1.0
 PATIENCE_SECONDS = 30.0
 """How long a subscription waits for a database that went away before it ends; it can be resumed."""

@@ -19,6 +19,7 @@ from projections.complaint import COMPLAINTS
 from projections.rebuild import rebuild
 from tests.api.conftest import SETTINGS, Edge, Office, intake, open_office, stamp
 from tests.api.subscribers import APPENDED, CHANGES, HISTORY, LAG, Socket, events, followed, listening, websocket
+from tests.api.users import eventually
 from tests.conftest import Database
 
 
@@ -46,6 +47,12 @@ def gather(office: Office, id: UUID) -> str:
     return office[Role.CS_AGENT].done("complaintGatherEvidence", id=id, source="监控", content=str(uuid4()))["position"]
 
 
+def shown(office: Office, position: int | str) -> None:
+    """Wait until the views show this much."""
+    query = "query ($at: BigInt) { complaints(consistentWith: $at) { edges { cursor } } }"
+    eventually(lambda: "errors" not in office[Role.CS_AGENT].post(query, at=position))
+
+
 def test_a_case_s_history_is_told_as_it_happens_and_no_other_case_s(address: str, office: Office) -> None:
     id, _ = accepted(office)
     other, _ = accepted(office)
@@ -70,7 +77,7 @@ def test_a_list_s_changes_are_the_rows_as_they_are_now_each_case_once(address: s
     _, before = received(office)
     id, _ = accepted(office)
     last = [gather(office, id) for _ in range(3)][-1]
-    office[Role.CS_AGENT].ask("query ($at: BigInt) { complaints(consistentWith: $at) { edges { cursor } } }", at=last)
+    shown(office, last)
     with websocket(address, office[Role.CS_AGENT].token) as client:
         client.subscribe(CHANGES, after=before)
         said = client.next()
@@ -168,7 +175,9 @@ def test_the_lag_of_the_views_is_told_now_and_when_it_changes(address: str, offi
 
 def test_more_than_a_message_holds_comes_in_several_each_with_its_own_position(address: str, office: Office) -> None:
     enrolled(office.casebook, 250)
-    with websocket(address, office[Role.AUDITOR].token) as client:
+    auditor = office[Role.AUDITOR]
+    shown(office, office.casebook.head())
+    with websocket(address, auditor.token) as client:
         client.subscribe(APPENDED, after=0)
         first = client.next()
         second = client.next()
@@ -183,7 +192,8 @@ def test_more_than_a_message_holds_comes_in_several_each_with_its_own_position(a
 def test_a_rebuild_of_the_views_does_not_end_a_subscription(
     address: str, office: Office, house: House, shared_database: Database
 ) -> None:
-    id, _ = accepted(office)
+    id, position = accepted(office)
+    shown(office, position)
     with websocket(address, office[Role.CS_AGENT].token) as client:
         client.subscribe(CHANGES, after=0)
         client.next()

@@ -22,7 +22,7 @@ from rich.table import Table
 from api.embedded import Embedded
 from domain.store.casebook import House
 from migrations.runner import migrate
-from tests.benchmarks import answers, append, folds, graphql, overload
+from tests.benchmarks import answers, append, folds, graphql, live, overload
 
 out = Console(highlight=False)
 
@@ -48,7 +48,7 @@ def main() -> None:
         "what",
         nargs="*",
         default=["append", "folds", "graphql"],
-        help="append, folds, graphql (the default), answers, overload",
+        help="append, folds, graphql (the default), answers, live, overload",
     )
     asked.add_argument("--seconds", type=float, default=5.0, help="how long each contender appends, or overload lasts")
     asked.add_argument("--events", type=int, nargs="+", default=[100_000, 1_000_000], help="sizes for folds, ascending")
@@ -65,6 +65,8 @@ def main() -> None:
             out.print(graphql_table(owner, given.requests))
         if "answers" in given.what:
             out.print(answers_table(owner, given.requests))
+        if "live" in given.what:
+            out.print(live_table(owner, given.seconds))
         if "overload" in given.what:
             table = headed("Overload: four times what can be done", "", "measured")
             for words, figure in overload.lines(overload.measure(owner, given.seconds)):
@@ -85,6 +87,18 @@ def about(owner: str) -> str:
         f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, PostgreSQL {version},"
         f" fsync {fsync}, synchronous_commit {commit}, shared_buffers {buffers}; the data is the same in every run"
     )
+
+
+def live_table(owner: str, seconds: float) -> Table:
+    """Subscribers of one list while 200 cases a second are received, or as many as this machine takes."""
+    table = headed("Live: cases told to subscribers", "subscribers", "filters", "cases/s", "median ms", "p99 ms",
+                   "messages/s", "server cores", "server MiB")  # fmt: skip
+    for subscribers, alike in ((1, True), (100, True), (100, False)):
+        told = live.measure(owner, subscribers, 200, seconds, alike=alike)
+        figures = (told.rate, told.median, told.p99, told.messages)
+        table.add_row(str(subscribers), "one" if alike else "each its own", *(f"{figure:,.0f}" for figure in figures),
+                      f"{told.cpu:.2f}", f"{told.megabytes:.0f}")  # fmt: skip
+    return table
 
 
 def append_table(owner: str, seconds: float) -> Table:
