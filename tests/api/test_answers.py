@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from random import Random
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from msgspec import structs
 
+from api.access.roles import Principal
 from api.app import create_app
-from api.edge.answers import OVERHEAD, SHARE, Answers, has
+from api.edge.answers import OVERHEAD, SHARE, Answers, Question, has
+from api.edge.asked import Asked
 from api.plan.lasting import lasting
-from api.schema import build
+from domain.credential import Scope
 from domain.kernel import Role
 from domain.store.casebook import House
 from projections.complaint import COMPLAINTS
 from projections.parked import retry
 from projections.personal import personal_columns
 from projections.rebuild import rebuild
-from projections.runner import catch_up
-from projections.views import VIEWS
 from tests.api.conftest import SETTINGS, Desk, Edge, Office, intake, open_office, running
-from tests.api.documents import Known, Written
 from tests.api.statements import Sent, watched
-from tests.conftest import MASTER_KEY, Database, Server
+from tests.conftest import MASTER_KEY, Database
 
 NUMBERS = "query Numbers($n: Int = 5) { complaints(first: $n) { edges { cursor node { complaintId stage } } } }"
 CLOCKS = "{ complaintClocks { totalCount edges { node { complaintId dueAt } } } }"
@@ -217,6 +213,36 @@ def test_an_answer_is_kept_for_these_posts_and_this_institution_alone(
     assert refused.headers["cache-control"] == "no-store"
 
 
+def test_all_that_decides_what_is_shown_is_in_the_key_and_nothing_else() -> None:
+    """Two people with the same posts and scopes at one institution share answers; anything else keeps them apart."""
+    li = Principal("BJ", uuid4(), frozenset({Role.DEAN}), frozenset(Scope), "one")
+
+    def key(asked: Asked, who: Principal, media_type: str = "application/json") -> bytes:
+        return Question(asked, who, media_type).key
+
+    asked = Asked(query="query A { me { roles } }", variables={"a": 1, "b": {"c": [1, 2]}})
+    others = [
+        key(asked, replace(li, institution="CD")),
+        key(asked, replace(li, roles=frozenset({Role.DEAN, Role.AUDITOR}))),
+        key(asked, replace(li, roles=frozenset({Role.AUDITOR}))),
+        key(asked, replace(li, scopes=frozenset({Scope.DECIDE}))),
+        key(asked, li, "application/graphql-response+json"),
+        key(structs.replace(asked, query="query A { me { roles } } "), li),
+        key(structs.replace(asked, operation_name="A"), li),
+        key(structs.replace(asked, variables=None), li),
+        key(structs.replace(asked, variables={"a": "1", "b": {"c": [1, 2]}}), li),
+        key(structs.replace(asked, variables={"a": 1, "b": {"c": [2, 1]}}), li),
+        key(structs.replace(asked, variables={"a": 1.0, "b": {"c": [1, 2]}}), li),
+        key(structs.replace(asked, variables={"a": True, "b": {"c": [1, 2]}}), li),
+    ]
+    assert len({key(asked, li), *others}) == len(others) + 1
+    wang = replace(li, staff_id=uuid4(), token_id="two")
+    assert key(asked, wang) == key(asked, li)
+    assert key(structs.replace(asked, variables={"b": {"c": [1, 2]}, "a": 1}, extensions={"x": 1}), li) == key(
+        asked, li
+    )
+
+
 def test_what_differs_in_the_question_is_another_answer(desk: Desk) -> None:
     questions: list[tuple[str, Any]] = [
         (NUMBERS, {}),
@@ -337,155 +363,3 @@ def test_what_is_kept_is_measured(desk: Desk, office: Office) -> None:
     values = dict(line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#"))
     assert float(values['anjuan_cache_entries{cache="answers"}']) == len(kept(desk.edge)) > 0
     assert float(values["anjuan_answers_bytes"]) == kept(desk.edge).bytes > 0
-
-
-# the property
-
-
-LAST = (
-    NUMBERS,
-    CLOCKS,
-    "{ complaints { totalCount } }",
-    "{ complaints(first: 3) { pageInfo { hasNextPage endCursor } edges { node { stage history { totalCount } } } } }",
-    "{ complaints { edges { node { complaintId version clocks(first: 2) { edges { node { dueAt step } } } } } } }",
-    "query ($id: UUID!) { complaint(id: $id) { stage lastTopic lastAt } }",
-    "query ($id: UUID!) { complaint(id: $id) { history { edges { node { topic position changes { field } } } } } }",
-    "{ complaints(filter: {stages: [RECEIVED]}, orderBy: DUE) { edges { node { complaintId nextDueAt } } } }",
-)
-
-
-@dataclass
-class Pair:
-    """The same application twice, on one database at one moment: with kept answers, and without."""
-
-    keeps: Edge
-    fresh: Edge
-    office: Office
-    owner: str
-    now: list[datetime]
-    known: Known
-    bodies: dict[str, bytes] = field(default_factory=dict[str, bytes])
-    """What each tag was given with."""
-    tags: dict[int, str] = field(default_factory=dict[int, str])
-    told: int = 0
-
-    @property
-    def house(self) -> House:
-        return self.office.casebook.house
-
-    def document(self, seed: int) -> dict[str, Any]:
-        """One of those that last, or a generated one, which mostly passes."""
-        if seed < len(LAST):
-            return {"query": LAST[seed], "variables": {"id": self.known.cases[0]} if "$id" in LAST[seed] else {}}
-        written = Written(build(SETTINGS)._schema, Random(seed), self.known)
-        return {"query": written.document(), "variables": written.variables}
-
-    def question(self, seed: int, role: Role) -> None:
-        """A generated document: what is answered equals a fresh answer, and so does what is said to be unchanged."""
-        json = self.document(seed)
-        headers = {
-            "Authorization": f"Bearer {self.office[role].token}",
-            "Accept-Encoding": ("gzip", "identity")[seed % 2],
-        }
-        tag = self.tags.get(seed)
-        answer = self.keeps.send(
-            "POST", "/graphql", json=json, headers={**headers, **({"If-None-Match": tag} if tag else {})}
-        )
-        expected = self.fresh.send("POST", "/graphql", json=json, headers=headers)
-        if answer.status_code == 304:
-            self.told += 1
-            assert self.bodies[answer.headers["etag"]] == expected.content
-            return
-        if "errors" in expected.json():  # of several questions that fail, any may be the one that is said
-            assert "errors" in answer.json()
-            assert answer.headers["cache-control"] == "no-store"
-            return
-        assert (answer.status_code, answer.content) == (expected.status_code, expected.content)
-        if "etag" in answer.headers:
-            self.tags[seed] = answer.headers["etag"]
-            assert self.bodies.setdefault(answer.headers["etag"], answer.content) == answer.content
-
-    def step(self, kind: str, seed: int) -> None:
-        rng = Random(seed)
-        agent = self.office[Role.CS_AGENT]
-        match kind:
-            case "receive":
-                agent.done("complaintReceive", **intake(receivedAt=self.now[0] - timedelta(minutes=5)))
-            case "accept":
-                agent.command(
-                    "complaintAccept", id=rng.choice(self.known.cases), cause="某因", course="某事", demand="某求"
-                )
-            case "follow":
-                self.office.follow()
-            case "follow one view":
-                catch_up(self.house, [rng.choice(list(VIEWS.values()))], self.office.code)
-            case "fold again":
-                view = rng.choice(list(VIEWS.values()))
-                retry(self.house, view, self.office.code, UUID(rng.choice(self.known.cases)))
-            case "rebuild":
-                rebuild(self.house, list(VIEWS.values())[seed], owner=self.owner)
-            case "later":
-                self.now[0] += timedelta(hours=rng.choice((0, 1, 30)))
-            case _:
-                raise AssertionError(kind)
-
-
-@pytest.fixture(scope="module")
-def pair(server: Server, template: Database) -> Generator[Pair]:
-    database = server.create(template)
-    now = [datetime.now(UTC)]
-    wide = SETTINGS.model_copy(update={"cost_per_minute": 10**12, "cost_max": 10**9, "aliases_max": 1000})
-    bare = wide.model_copy(update={"answers_bytes": 0, "compress_bytes_min": 0})
-    with (
-        House(database.app, MASTER_KEY) as house,
-        running(create_app(wide, house, clock=lambda: now[0])) as keeps,
-        running(create_app(bare, house, clock=lambda: now[0])) as fresh,
-    ):
-        office = open_office(keeps, house.casebook("PAIR"))
-        agent = office[Role.CS_AGENT]
-        cases = [agent.done("complaintReceive", **intake())["complaintId"] for _ in range(4)]
-        office.follow()
-        known = Known(cursors={}, cases=cases, numbers=["PAIR20260001"], people=[str(agent.id)])
-        yield Pair(keeps, fresh, office, database.owner, now, known)
-    server.drop(database)
-
-
-STEPS = ("receive", "accept", "follow", "follow", "follow one view", "fold again", "later")
-ROLES = (Role.CS_DIRECTOR, Role.AUDITOR, Role.CASHIER)
-
-
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(
-    st.lists(
-        st.one_of(
-            st.tuples(st.just("ask"), st.integers(0, len(LAST) + 3)),
-            st.tuples(st.just("ask"), st.integers(0, len(LAST) + 3)),
-            st.tuples(st.sampled_from(STEPS), st.integers(0, 10**6)),
-        ),
-        min_size=12,
-        max_size=25,
-    )
-)
-def test_whatever_happens_a_kept_answer_is_the_fresh_one(pair: Pair, steps: list[tuple[str, int]]) -> None:
-    """Commands, views that follow together or apart, repairs and time passing, between questions."""
-    for kind, seed in steps:
-        if kind == "ask":
-            pair.question(seed, ROLES[seed % len(ROLES)])
-        else:
-            pair.step(kind, seed)
-
-
-def test_the_property_is_about_kept_answers(pair: Pair) -> None:
-    """Of the documents above those that last are kept, and told from a tag; after a rebuild they are what is fresh."""
-    before = 0
-    for _ in range(2):
-        before = pair.told
-        for seed in range(len(LAST)):
-            pair.question(seed, Role.CS_DIRECTOR)
-    assert pair.told - before == len(LAST)
-    for view in range(3):
-        before = pair.told
-        pair.step("rebuild", view)
-        for seed in range(len(LAST)):
-            pair.question(seed, Role.CS_DIRECTOR)
-        assert pair.told - before < len(LAST)
