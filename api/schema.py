@@ -13,9 +13,9 @@ from api.credential import CredentialMutations, CredentialQuery
 from api.glass import GlassMutation, GlassQuery
 from api.history import HistoryQuery
 from api.institution import InstitutionQuery
-from api.plan.extension import Documents, Planned
 from api.live.subscription import LiveSubscription
 from api.node import NodeQuery
+from api.plan.extension import Documents, Planned
 from api.plan.planner import Planner
 from api.policy import PolicyMutation, PolicyQuery
 from api.reads import ReadQuery
