@@ -20,6 +20,7 @@ from psycopg import AsyncConnection
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from domain.kernel import Refused
+from projections.personal import personal_columns
 from projections.view import Row, View
 
 T = TypeVar("T", bound=Row)
@@ -95,6 +96,8 @@ class Pager(Generic[T]):
         self.make = make
         self.order = order
         self._by = (*order.columns, *(k for k in view.key if k not in order.columns))
+        # whoever sees a mask could learn the value from its place, and anybody from the cursor
+        assert not personal_columns(view.row).keys() & set(self._by), f"{view.name}: no order is by personal data"
         columns = {c.name: c for c in view.columns}
         self._types = [columns[name].type for name in self._by]
         self._sorts = [_sort(columns[name].name, columns[name].type, columns[name].nullable) for name in self._by]
