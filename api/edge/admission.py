@@ -140,7 +140,8 @@ class Admission:
         self.open_max = settings.requests_open_max
         self.body_bytes_max = settings.body_bytes_max
         self.body_seconds = settings.body_seconds
-        self.is_command: Callable[[bytes], bool] = looks_like_command
+        self.is_command: Callable[[bytes], bool] = lambda body: b"mutation" in body
+        """Whether a body may hold a command; one that hides it only waits among the questions."""
 
     @property
     def lanes(self) -> tuple[Lane, Lane]:
@@ -160,11 +161,6 @@ class Admission:
             place.streams = True
             place.give_up()
             self.open -= 1
-
-
-def looks_like_command(body: bytes) -> bool:
-    """Whether a body may hold a mutation; one that hides the word only waits among the questions."""
-    return b"mutation" in body
 
 
 class Admitting:

@@ -57,6 +57,7 @@ class Edge:
         self._gate = Gate(self._schema._schema, reach.settings)
         manifest = reach.settings.documents
         self.documents = Documents() if manifest is None else trusted(manifest, self._schema._schema, self._gate)
+        admission.is_command = self.documents.may_command
         self.answers = Answers(reach.settings.answers_bytes if self.planner else 0, reach.settings.compress_bytes_min)
         self.doorkeeper = Doorkeeper(reach.house, reach.pool, reach.settings, issuer_of(reach.settings))
         self.live = Live(reach, self._schema, self._gate, self.documents, self.doorkeeper, clock, admission.streams)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,6 +20,7 @@ from starlette.types import Message, Receive, Scope, Send
 from api.app import create_app
 from api.chinese import SENTENCES
 from api.edge.admission import Admission, Admitting, Lane
+from api.edge.documents import document_id
 from domain.kernel import Role
 from domain.store.casebook import House
 from tests.api.conftest import SETTINGS, Desk, Edge, Office, intake, open_office, running
@@ -214,6 +216,21 @@ def test_a_question_that_says_mutation_is_answered_where_there_is_room(busy: Bus
     answer = busy.send(busy.auditor, {"query": "{ me { roles } } # mutation"})
     assert answer.json()["data"]["me"]["roles"] == ["AUDITOR"]
     assert (busy.admission.questions.inside, busy.admission.commands.inside) == (0, 0)
+
+
+def test_a_trusted_decision_goes_with_the_commands_though_its_body_does_not_say_so(
+    house: House, tmp_path: Path
+) -> None:
+    texts = ("mutation Decide { __typename }", "query Ask { me { roles } }")
+    decision, question = ids = [document_id(text) for text in texts]
+    manifest = tmp_path / "documents.json"
+    manifest.write_text(json.dumps(dict(zip(ids, texts, strict=True))))
+    app = create_app(SETTINGS.model_copy(update={"documents": manifest}), house)
+    is_command = app.state.admission.is_command
+    assert is_command(json.dumps({"documentId": decision}).encode())
+    assert not is_command(json.dumps({"documentId": question}).encode())
+    assert not is_command(b'{"documentId": "sha256:%b"}' % (b"0" * 64))
+    assert is_command(b'{"query": "mutation { __typename }"}')
 
 
 def test_what_was_refused_is_counted_and_said_together(busy: Busy) -> None:

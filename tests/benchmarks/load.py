@@ -54,30 +54,31 @@ class Clients:
 
     async def ask(self, request: bytes) -> tuple[int, bytes]:
         """One request; status and body. Raises OSError or asyncio.IncompleteReadError when the connection is lost."""
-        fresh = not self._idle
-        if fresh:
-            self._open += 1
+        while True:
+            fresh = not self._idle
+            reader, writer = await self._opened() if fresh else self._idle.pop()
             try:
-                reader, writer = await asyncio.open_connection(*self._host)
-            except OSError:
+                writer.write(request)
+                head = await reader.readuntil(b"\r\n\r\n")
+                lower = head.lower()
+                at = lower.index(b"content-length:") + 15
+                body = await reader.readexactly(int(lower[at : lower.index(b"\r\n", at)]))
+            except (OSError, asyncio.IncompleteReadError):
                 self._open -= 1
-                raise
-        else:
-            reader, writer = self._idle.pop()
+                writer.close()
+                if fresh:
+                    raise
+                continue  # it was closed while it lay idle
+            self._idle.append((reader, writer))
+            return int(head[9:12]), body
+
+    async def _opened(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        self._open += 1
         try:
-            writer.write(request)
-            head = await reader.readuntil(b"\r\n\r\n")
-            lower = head.lower()
-            at = lower.index(b"content-length:") + 15
-            body = await reader.readexactly(int(lower[at : lower.index(b"\r\n", at)]))
-        except (OSError, asyncio.IncompleteReadError):
+            return await asyncio.open_connection(*self._host)
+        except OSError:
             self._open -= 1
-            writer.close()
-            if fresh:
-                raise
-            return await self.ask(request)  # it was closed while it lay idle
-        self._idle.append((reader, writer))
-        return int(head[9:12]), body
+            raise
 
     @property
     def full(self) -> bool:
