@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -13,9 +17,12 @@ import psycopg
 import pytest
 
 from api.access.read_log import Asking, Entry, ReadLog, Shown
+from api.cluster import OWNER
+from api.embedded import Embedded
 from domain.kernel import Refused, Role
+from migrations.runner import migrate
 from tests.api.reads import LIST, ONE, Alone, alone, refused, sent
-from tests.conftest import Database
+from tests.conftest import Database, Server
 
 
 def write_refused(the: Alone) -> Callable[[], Any]:
@@ -184,3 +191,33 @@ def test_what_waits_for_the_disk(database: Database, flush: bool) -> None:
             ("on" if flush else "off", True),
             ("on", False),
         ]
+
+
+def test_what_was_answered_is_in_the_log_after_the_server_died(place: Path) -> None:
+    """test-list 6, of reads: a backend killed at once after the answer, and PostgreSQL recovers from its log."""
+    with Embedded(place / "server", durable=False) as embedded:
+        server = Server(embedded.conninfo(OWNER, "postgres"), embedded)
+        database = server.create()
+        migrate(database.owner)
+        with alone(database) as the:
+            agent = the.office[Role.CS_AGENT]
+            agent.ask(ONE, id=the.case)
+            ((writer,),) = the.owner("SELECT pid FROM pg_stat_activity WHERE application_name = 'anjuan-read-log'")
+            for _ in range(3):
+                agent.ask(ONE, id=the.case)
+            os.kill(writer, signal.SIGKILL)
+            assert len(recovered(the)) == 4
+            assert agent.ask(ONE, id=the.case)["complaint"]["complainant"] == "王女士"
+            assert len(the.log.entries()) == 5
+
+
+def recovered(the: Alone) -> list[dict[str, Any]]:
+    """The entries, once the server takes connections again."""
+    give_up = time.monotonic() + 60
+    while True:
+        try:
+            return the.log.entries()
+        except psycopg.OperationalError:
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(0.05)
