@@ -84,8 +84,9 @@ class Desk:
     async def _sign_in(self, request: Request) -> Response:
         asked = await _body(request, SignIn)
         address = client_address(request, self._settings.trusted_proxies)
-        name = f"{asked.institution}\0{asked.number}"
-        found = await in_thread(partial(find_user, self._house, asked.institution, asked.number))
+        institution, number = asked.institution.strip().upper(), asked.number.strip()
+        name = f"{institution}\0{number}"
+        found = await in_thread(partial(find_user, self._house, institution, number))
         user = await self._checked(found, name, address, asked.password)
         session = await in_thread(partial(self._session, user))
         if session is None:

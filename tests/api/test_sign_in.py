@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Generator
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -16,6 +18,7 @@ from api.access import password as passwords
 from api.access.local_user import set_password
 from api.access.password import COMMONEST, HASHER, NOBODYS, good_password, outdated
 from api.access.token import at_the_machine, issue_token
+from api.chinese import SENTENCES
 from domain.credential import Scope
 from domain.kernel import Refused, Role
 from domain.staff import STAFF, Staff, enrol
@@ -52,6 +55,21 @@ def test_a_session_is_a_token_for_asking_and_deciding(user: User) -> None:
     assert kept.scopes == {Scope.ASK, Scope.DECIDE}
     assert kept.expires_at - kept.issued_at == timedelta(hours=12)
     assert datetime.fromisoformat(said["expiresAt"]) == kept.expires_at
+
+
+def test_blanks_and_small_letters_of_the_institution_do_not_matter(user: User) -> None:
+    assert user.sign_in(institution=f" {user.office.code.lower()} ", number=f"{user.number} ")[0] == 200
+    assert user.refused(GOOD + " ") == "sign_in.refused", "those of a password do"
+
+
+def test_whatever_keeps_somebody_out_is_said_in_chinese_too() -> None:
+    said = {
+        code
+        for file in Path(passwords.__file__).parent.glob("*.py")
+        for code in re.findall(r'"((?:access|sign_in|oidc|password|identity|token)\.[a-z_]+)"', file.read_text("utf-8"))
+    }
+    assert {"access.token_revoked", "sign_in.throttled", "oidc.away", "password.common", "identity.taken"} <= said
+    assert said <= SENTENCES.keys()
 
 
 def test_who_signed_out_must_sign_in_again(user: User) -> None:
@@ -141,13 +159,13 @@ def test_what_is_no_sign_in_is_refused_and_not_said_again(
 
 def test_a_hash_of_older_parameters_is_renewed_at_the_next_sign_in(user: User, house: House) -> None:
     def kept() -> str:
-        with house.pool.connection() as connection:
+        with house.within(user.office.code) as connection:
             row = connection.execute("SELECT password_hash FROM local_user WHERE staff_id = %s", (user.id,)).fetchone()
         assert row is not None
         return row[0]
 
     weak = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(GOOD)
-    with house.pool.connection() as connection:
+    with house.within(user.office.code) as connection:
         connection.execute("UPDATE local_user SET password_hash = %s WHERE staff_id = %s", (weak, user.id))
     assert user.refused() == "sign_in.refused"
     assert kept() == weak, "only whoever knows the password renews its hash"
