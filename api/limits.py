@@ -28,10 +28,11 @@ from graphql import (
     parse,
 )
 
-from api.access.roles import EXPLORERS, Principal
+from api.access.roles import EXPLORERS, Principal, must_be_in_scope
 from api.cost import Budget, Cost, Size, said, size_variables
 from api.settings import Environment, Settings
 from api.watch.account import account
+from domain.credential import Scope
 from domain.kernel import Refused
 
 DOCUMENTS_KEPT = 500
@@ -167,6 +168,8 @@ class Gate:
 
     def _cost(self, query: str, operation: str | None, variables: Mapping[str, Any], who: Principal) -> int:
         read, introspects = self._held(query)
+        if introspects:
+            must_be_in_scope(who, Scope.ASK)
         if introspects and not self.explores(who):
             raise Refused("limit.introspection", "Your posts do not allow introspection; use the committed schema.")
         if read is None:

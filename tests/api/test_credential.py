@@ -88,7 +88,14 @@ def test_a_token_may_do_what_it_is_for_and_no_more(office: Office) -> None:
     assert asks.refused("complaintReceive", **intake())["code"] == "access.scope"
     case = decides.done("complaintReceive", **intake())["complaintId"]
     office.follow()
-    for query in (ME, "{ complaints { edges { cursor } } }", "{ staffTokens { id } }", "{ institution { code } }"):
+    schema = "{ __schema { queryType { name } } }"
+    for query in (
+        schema,
+        ME,
+        "{ complaints { edges { cursor } } }",
+        "{ staffTokens { id } }",
+        "{ institution { code } }",
+    ):
         assert decides.error(query)["code"] == "access.scope"
     assert decides.error("query ($id: UUID!) { complaint(id: $id) { number } }", id=case)["code"] == "access.scope"
     said = decides.post(
