@@ -19,7 +19,7 @@ CONNECTIONS_MAX = 2000
 
 @dataclass
 class Heard:
-    """What came back: status, second it was due in, milliseconds, and for what is not 200 the body.
+    """What came back: status, second it was due in, milliseconds, and for what is not 200 the body or what broke.
 
     `behind` is how many milliseconds late the latest request was sent: how far to trust the clients.
     """
@@ -105,8 +105,9 @@ async def at_rate(
     async def one(number: int, due: float) -> None:
         try:
             status, body = await clients.ask(request(number))
-        except (OSError, asyncio.IncompleteReadError):
+        except (OSError, asyncio.IncompleteReadError) as problem:
             heard.lost += 1
+            heard.bodies[type(problem).__name__.encode()] += 1
             return
         heard.answers.append((status, int(due), (time.perf_counter() - began - due) * 1000))
         if status != 200:
