@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any, LiteralString
 from urllib.parse import unquote
 from uuid import UUID
@@ -84,6 +85,10 @@ class Shown:
     glass: UUID | None = None
 
 
+_number = attrgetter("int")
+"""What ids are ordered by; comparing ids themselves is slow."""
+
+
 @dataclass
 class Reads:
     """What one request has shown and not yet logged."""
@@ -97,7 +102,7 @@ class Reads:
 
     def add(self, view: str, columns: str | Iterable[str], subjects: Iterable[UUID], glass: UUID | None = None) -> None:
         """These columns of these people were shown."""
-        whose = set(subjects)
+        whose = tuple(subjects)
         if whose:
             for column in [columns] if isinstance(columns, str) else columns:
                 self._seen.setdefault((view, column, glass), set()).update(whose)
@@ -109,13 +114,19 @@ class Reads:
 
     def taken(self) -> list[Shown]:
         """All of it, columns shown of the same people together; and none is left."""
-        together: dict[tuple[str, UUID | None, frozenset[UUID]], list[str]] = {}
+        together: list[tuple[str, UUID | None, set[UUID], list[str]]] = []
         for (view, column, glass), subjects in self._seen.items():
-            together.setdefault((view, glass, frozenset(subjects)), []).append(column)
+            for of_view, by_glass, whose, columns in together:
+                # sets are compared without hashing their members again
+                if (of_view, by_glass) == (view, glass) and whose == subjects:
+                    columns.append(column)
+                    break
+            else:
+                together.append((view, glass, subjects, [column]))
         self._seen.clear()
         return [
-            Shown(view, tuple(sorted(columns)), tuple(sorted(subjects)), glass)
-            for (view, glass, subjects), columns in together.items()
+            Shown(view, tuple(sorted(columns)), tuple(sorted(subjects, key=_number)), glass)
+            for view, glass, subjects, columns in together
         ]
 
 
