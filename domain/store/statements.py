@@ -12,8 +12,32 @@ COLUMNS: LiteralString = (
     "institution, position, originator_id, originator_version, event_id, command_id, actor,"
     " occurred_at, recorded_at, topic, state"
 )
+APPEND_ONE: LiteralString = """
+    WITH head AS (
+        UPDATE institution_position SET position = position + 1, recorded_at = greatest(clock_timestamp(), recorded_at)
+         WHERE institution = %s RETURNING position, recorded_at
+    )
+    INSERT INTO event (institution, originator_id, originator_version, event_id, command_id, actor, occurred_at, topic,
+                       state, position, recorded_at)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s,
+            (SELECT position FROM head WHERE %s < 2 OR EXISTS (
+                SELECT FROM event WHERE institution = %s AND originator_id = %s AND originator_version = %s)),
+            (SELECT recorded_at FROM head))
+    RETURNING position
+"""
+"""The everyday append, as one statement without a function, which holds the counter row for less than half as long.
+
+It gives no position, and so is refused by the table, where the function has something to say.
+"""
 APPEND: LiteralString = "SELECT append_events(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
 """A command's events, in one round trip; the function says for which institution, until the transaction ends."""
+
+
+def one(institution: str, e: Envelope) -> tuple[Any, ...]:
+    """The values of `APPEND_ONE`."""
+    id, version = e.originator_id, e.originator_version
+    return (institution, institution, id, version, e.event_id, e.command_id, e.actor, e.occurred_at, e.topic, e.state,
+            version, institution, id, version - 1)  # fmt: skip
 
 
 def appended(institution: str, events: Sequence[Envelope]) -> tuple[Any, ...]:
