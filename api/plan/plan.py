@@ -29,37 +29,37 @@ class Plan:
 
     def __init__(self, roots: Sequence[tuple[str, Root | bytes]]) -> None:
         self._roots = roots
-        self._questions = [root for _, root in roots if isinstance(root, Root)]
+        self.questions = [root for _, root in roots if isinstance(root, Root)]
         self._statements: Kept[Hashable, bytes] = Kept(SHAPES_KEPT)
 
     async def answer(self, context: Context, variables: VariableValues) -> ExecutionResult:
         """The answer of one request. Raises Declined, or Refused, when it must be resolved."""
-        asked = [self._asks(root, context, variables) for root in self._questions]
-        for root, (_, position) in zip(self._questions, asked, strict=True):
+        asked = [self.asks(root, context, variables) for root in self.questions]
+        for root, (_, position) in zip(self.questions, asked, strict=True):
             try:
                 await context.consistent(root.question.reads, position)
             except Refused as refused:
                 if len(self._roots) > 1:
                     raise
                 return _none(root.chosen, refused)
-        statements = [self._statement(r, asks, context) for r, (asks, _) in zip(self._questions, asked, strict=True)]
+        statements = [self.statement(r, asks, context) for r, (asks, _) in zip(self.questions, asked, strict=True)]
         context.passes |= not all(lasting(one.text) for one in statements)
         try:
             found = await road.answers(context, statements)
         except road.Unanswered as unanswered:
             return self._unanswered(unanswered)
         written = [
-            _written(root, asks, lines) for root, (asks, _), lines in zip(self._questions, asked, found, strict=True)
+            _written(root, asks, lines) for root, (asks, _), lines in zip(self.questions, asked, found, strict=True)
         ]
-        for root, (_, rows) in zip(self._questions, written, strict=True):
+        for root, (_, rows) in zip(self.questions, written, strict=True):
             personal.say(context, root.shown, columns(root.pages).shown, rows)
         answers = iter([text for text, _ in written])
         said = [b'"%b":%b' % (k.encode(), r if isinstance(r, bytes) else next(answers)) for k, r in self._roots]
         if not context.passes:  # said last: what turns out to be for the resolvers is not of views alone
-            context.made_of = frozenset(view.name for root in self._questions for view in root.question.reads)
+            context.made_of = frozenset(view.name for root in self.questions for view in root.question.reads)
         return ExecutionResult(orjson.Fragment(b"{%b}" % b",".join(said)), None)  # pyright: ignore[reportArgumentType]  the edge writes it as it is
 
-    def _asks(self, root: Root, context: Context, variables: VariableValues) -> tuple[list[Ask], int | None]:
+    def asks(self, root: Root, context: Context, variables: VariableValues) -> tuple[list[Ask], int | None]:
         """The pages asked for, and the position to wait for."""
         for question in root.asked:
             context.may_ask(question)
@@ -69,7 +69,8 @@ class Plan:
         within = [Ask(n.pager, slice, rows=n.rows) for n, slice in zip(root.within, slices, strict=True)]
         return [Ask(*root.question.ask(context, **given)), *within], position
 
-    def _statement(self, root: Root, asks: list[Ask], context: Context) -> Statement:
+    def statement(self, root: Root, asks: list[Ask], context: Context) -> Statement:
+        """What is sent for a question and its pages."""
         shape = id(root), *[ask.shape for ask in asks]
         text = self._statements.get(shape, lambda: statement(root.pages, asks))
         values: list[Any] = [context.institution, context.moment]
@@ -80,7 +81,7 @@ class Plan:
     def _unanswered(self, unanswered: road.Unanswered) -> ExecutionResult:
         """What the database could not answer, said once: the resolvers would only ask it again."""
         place = unanswered.place
-        return _none(self._questions[place or 0].chosen, unanswered.problem)
+        return _none(self.questions[place or 0].chosen, unanswered.problem)
 
 
 def _written(root: Root, asks: list[Ask], lines: Lines) -> tuple[bytes, Lines]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 from graphql import (
+    DocumentNode,
     ExecutionResult,
     FragmentDefinitionNode,
     GraphQLError,
@@ -77,7 +78,7 @@ class Planner:
 
     async def _answer(self, asked: ExecutionContext) -> ExecutionResult:
         named = asked.query, asked.operation_name
-        operation = self._operations.get(named, lambda: _operation(asked))
+        operation = self._operations.get(named, lambda: operation_of(asked.graphql_document, asked.operation_name))
         if operation is None:
             raise Declined("no question")
         whole: Any = asked.schema
@@ -104,9 +105,9 @@ class Planner:
         return await plan.answer(context, variables)
 
 
-def _operation(asked: ExecutionContext) -> Operation | None:
-    document = asked.graphql_document
-    found = None if document is None else get_operation_ast(document, asked.operation_name)
+def operation_of(document: DocumentNode | None, name: str | None) -> Operation | None:
+    """The question of this name in a document, or its only one; None if it has none."""
+    found = None if document is None else get_operation_ast(document, name)
     if document is None or found is None or found.operation != OperationType.QUERY:
         return None
     return Operation(found, {d.name.value: d for d in document.definitions if isinstance(d, FragmentDefinitionNode)})

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
@@ -80,7 +80,7 @@ def _said(value: Any) -> tuple[bytes | None, int]:
     if isinstance(value, bytes):
         return b"\\x" + value.hex().encode(), _UNKNOWN
     if isinstance(value, list | tuple):
-        several: Sequence[Any] = value  # pyright: ignore[reportUnknownVariableType]
+        several = cast("Sequence[Any]", value)
         if several and isinstance(several[0], UUID):
             return f"{{{','.join(map(str, several))}}}".encode(), _UUIDS
         words = ['"' + _QUOTED.sub(r"\\\1", _text(one)) + '"' for one in several]

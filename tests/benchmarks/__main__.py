@@ -10,7 +10,7 @@ import argparse
 import os
 import platform
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -22,7 +22,7 @@ from rich.table import Table
 from api.embedded import Embedded
 from domain.store.casebook import House
 from migrations.runner import migrate
-from tests.benchmarks import answers, append, folds, graphql, live, overload
+from tests.benchmarks import answers, append, folds, live, overload, race
 
 out = Console(highlight=False)
 
@@ -50,7 +50,7 @@ def main() -> None:
         default=["append", "folds", "graphql"],
         help="append, folds, graphql (the default), answers, live, overload",
     )
-    asked.add_argument("--seconds", type=float, default=5.0, help="how long each contender appends, or overload lasts")
+    asked.add_argument("--seconds", type=float, default=5.0, help="how long each contender is measured")
     asked.add_argument("--events", type=int, nargs="+", default=[100_000, 1_000_000], help="sizes for folds, ascending")
     asked.add_argument("--stock-events", type=int, default=2_000, help="how many events the library's runner is given")
     asked.add_argument("--requests", type=int, default=60, help="how often each contender is asked in a round")
@@ -62,7 +62,8 @@ def main() -> None:
         if "folds" in given.what:
             out.print(folds_table(owner, given.events, given.stock_events))
         if "graphql" in given.what:
-            out.print(graphql_table(owner, given.requests))
+            for part in race_tables(owner, given.seconds):
+                out.print(part)
         if "answers" in given.what:
             out.print(answers_table(owner, given.requests))
         if "live" in given.what:
@@ -133,18 +134,21 @@ def folds_table(owner: str, sizes: list[int], stock_events: int) -> Table:
     return table
 
 
-def graphql_table(owner: str, requests: int) -> Table:
-    """One question, asked of each contender in turn."""
-    table = headed("GraphQL: 50 cases x 12 fields x 10 lines x 6 fields, per request", "way", "server CPU ms",
-                   "database CPU ms", "CPU ms", "CPU / by hand", "latency ms", "latency / by hand", "KiB")  # fmt: skip
-    costs = graphql.measure(owner, requests)
-    hand = costs["by hand"]
-    for way, cost in costs.items():
-        latency = median(cost.latency)
-        table.add_row(way, f"{median(cost.server):.2f}", f"{median(cost.database):.2f}", f"{cost.cpu:.2f}",
-                      f"{cost.cpu / hand.cpu:.2f}", f"{latency:.2f}", f"{latency / median(hand.latency):.2f}",
-                      f"{cost.size / 1024:.0f}")  # fmt: skip
-    return table
+def race_tables(owner: str, seconds: float) -> Iterator[Table | str]:
+    """One question, asked of each contender in turn; 50 and 500 rows, one client and eight."""
+    costs, notes = race.measure(owner, seconds)
+    yield "; ".join(notes)
+    for (size, clients), known in costs.items():
+        hand, limit = known[race.BY_HAND], known[race.DATABASE]
+        table = headed(f"GraphQL: {size} cases x 12 fields x 10 lines x 6 fields, {clients} at once, per answer", "way",
+                       "server CPU ms", "database CPU ms", "CPU ms", "CPU / by hand", "CPU / database alone",
+                       "latency ms", "latency / by hand", "KiB")  # fmt: skip
+        for way, cost in known.items():
+            latency = median(cost.latency)
+            table.add_row(way, f"{median(cost.server):.2f}", f"{median(cost.database):.2f}", f"{cost.cpu:.2f}",
+                          f"{cost.cpu / hand.cpu:.2f}", f"{cost.cpu / limit.cpu:.2f}", f"{latency:.2f}",
+                          f"{latency / median(hand.latency):.2f}", f"{cost.bytes / 1024:.0f}")  # fmt: skip
+        yield table
 
 
 def answers_table(owner: str, requests: int) -> Table:

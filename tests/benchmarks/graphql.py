@@ -1,20 +1,14 @@
-"""What a question costs: this edge with plans, without, and a hand-written endpoint, on the same tables in one run.
+"""What the benchmarks of GraphQL share: the question, the endpoint written by hand, and how CPU is counted.
 
-50 cases of 12 fields, filtered and ordered, each with 10 lines of history of 6 fields. Each contender is a process of
-its own with one uvicorn worker; the client is another. Measured is the CPU of the server and of its PostgreSQL
-backends, from `/proc`, per request, and the latency of one request at a time: medians
-of the rounds' means. Contenders take turns.
+50 cases of 12 fields, filtered and ordered, each with 10 lines of history of 6 fields.
 """
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
-import socket
 import time
-from collections.abc import AsyncGenerator, Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -23,18 +17,15 @@ from typing import Any
 
 import httpx
 import psycopg
-import uvicorn
 from fastapi import FastAPI, Request, Response
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from api.access.doorkeeper import Doorkeeper
 from api.access.token import issue_token
-from api.app import create_app
 from api.context import query_pool
 from api.demo import demo
 from api.demo.group import HOSPITALS
-from api.logs import configure
 from api.settings import Settings
 from domain.kernel import Role
 from domain.store.casebook import House
@@ -44,7 +35,6 @@ from projections.views import VIEWS
 
 CASES, LINES = 50, 10
 ROUNDS = 5
-WAYS = ("planned", "resolved", "by hand")
 QUESTION = """
 query ($first: Int!, $lines: Int!) {
   complaints(first: $first, orderBy: RECEIVED, descending: true, filter: {channels: [TELEPHONE, FACE_TO_FACE, VISIT,
@@ -116,64 +106,6 @@ def by_hand(house: House, settings: Settings) -> FastAPI:
     app = FastAPI(openapi_url=None, lifespan=lifespan)
     app.add_api_route("/graphql", cases, methods=["POST"])
     return app
-
-
-def serve(owner: str, way: str, port: int) -> None:
-    """One contender, until it is ended."""
-    more: dict[str, Any] = {"_env_file": None, "answers_bytes": 0, "cost_per_minute": 10**12}
-    settings = Settings(plan=way == "planned", **more)
-    with House(owner, bytes(32)) as house:
-        configure(settings.environment)  # a line of log for each request, as it is served
-        app = by_hand(house, settings) if way == "by hand" else create_app(settings, house)
-        uvicorn.run(app, host="127.0.0.1", port=port, log_config=None, access_log=False)
-
-
-@contextmanager
-def contender(owner: str, way: str) -> Generator[tuple[int, httpx.Client]]:
-    """The process of a contender and a client that has reached it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    process = multiprocessing.get_context("spawn").Process(target=serve, args=(owner, way, port))
-    process.start()
-    assert process.pid is not None
-    try:
-        # nobody's answer is compressed or kept: what is compared is making it
-        plain = {"Accept-Encoding": "identity"}
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=plain, timeout=30) as client:
-            until = time.monotonic() + 30
-            while True:
-                try:
-                    client.get("/livez")
-                    break
-                except httpx.TransportError:
-                    if time.monotonic() > until:
-                        raise
-                    time.sleep(0.05)
-            yield process.pid, client
-    finally:
-        process.terminate()
-        process.join()
-
-
-def measure(owner: str, requests: int) -> dict[str, Cost]:
-    """Every contender, in turns."""
-    token = _filled(owner)
-    body = {"query": QUESTION, "variables": {"first": CASES, "lines": LINES}}
-    headers = {"Authorization": f"Bearer {token}"}
-    costs = {way: Cost() for way in WAYS}
-    with contextlib.ExitStack() as stack:
-        ready = {way: stack.enter_context(contender(owner, way)) for way in WAYS}
-        for way, (_, client) in ready.items():
-            for _ in range(20):
-                answer = client.post("/graphql", json=body, headers=headers)
-                assert answer.status_code == 200, answer.text
-                assert b'"errors"' not in answer.content, answer.text
-                costs[way].size = len(answer.content)
-        for _ in range(ROUNDS):
-            for way, (server, client) in ready.items():
-                _round(owner, costs[way], server, client, body, headers, requests)
-    return costs
 
 
 def _round(
