@@ -16,6 +16,7 @@ from api.settings import Environment
 from domain.kernel import Role
 from domain.store.casebook import House
 from projections.page import Pager
+from projections.views import VIEWS
 from tests.api.conftest import SETTINGS, Desk, Edge, Office, intake, open_office, running
 from tests.conftest import MASTER_KEY, Database
 
@@ -156,7 +157,7 @@ def test_ready_is_said_of_the_database_the_schema_and_the_views(edge: Edge, offi
     answer = edge.send("GET", "/readyz")
     said = answer.json()
     assert (answer.status_code, said["ready"]) == (200, True)
-    assert set(said["views"]) == {"complaint_case", "complaint_clock", "history"}
+    assert set(said["views"]) == set(VIEWS)
     assert office.code not in answer.text, "health is open to everybody and names nobody"
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -19,9 +20,11 @@ from prometheus_client.samples import Sample
 from pydantic import SecretStr
 
 from api.access.roles import OVERSEERS
+from api.access.token import issue_token
 from api.app import create_app
 from api.chinese import SENTENCES
 from api.watch.health import Health
+from domain.credential import Scope
 from domain.kernel import Role
 from domain.store.casebook import House
 from projections.views import VIEWS
@@ -161,6 +164,11 @@ def test_metrics_are_for_overseers_and_scrapers(watched: Office) -> None:
                 "code": "access.role",
                 "sentenceZh": SENTENCES["access.role"],
             }
+    decides = issue_token(
+        watched.casebook.house, watched.code, watched[Role.AUDITOR].id, "x", timedelta(days=1), scopes=[Scope.DECIDE]
+    )
+    answer = edge.send("GET", "/metrics", headers={"Authorization": f"Bearer {decides}"})
+    assert (answer.status_code, answer.json()["errors"][0]["extensions"]["code"]) == (403, "access.scope")
     assert samples(edge)
 
 
