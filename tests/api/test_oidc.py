@@ -303,13 +303,19 @@ def test_a_key_signs_only_by_its_own_kind_of_algorithm(realm: Realm) -> None:
 
 
 @pytest.mark.parametrize(
-    "said", [{"use": "enc"}, {"alg": "PS256"}, {"key_ops": ["encrypt"]}, {"d": "AQAB"}, {"kty": "oct", "k": "c2VjcmV0"}]
+    "said", [{"use": "enc"}, {"alg": "PS256"}, {"key_ops": ["encrypt"]}, {"kty": "oct", "k": "c2VjcmV0"}]
 )
 def test_a_key_that_is_not_for_this_signs_nothing(realm: Realm, said: dict[str, Any]) -> None:
     key = realm.issuer.new_key()
     realm.issuer.keys[-1] |= said
     assert realm.send(realm.token(key)) == (401, "access.token")
     assert realm.send(realm.token())[0] == 200, "the others are kept"
+
+
+def test_a_key_whose_secret_was_published_signs_nothing(realm: Realm) -> None:
+    key = realm.issuer.new_key()
+    realm.issuer.keys[-1] = key.as_dict(private=True)
+    assert realm.send(realm.token(key)) == (401, "access.token")
 
 
 def test_a_short_key_signs_nothing(realm: Realm) -> None:

@@ -125,6 +125,8 @@ def test_a_password_is_checked_also_where_there_is_none(user: User, monkeypatch:
     monkeypatch.setattr(PasswordHasher, "verify", verifying)
     assert not real(None, GOOD)
     assert seen == [NOBODYS]
+    monkeypatch.setattr(passwords, "NOBODYS", HASHER.hash(GOOD))
+    assert not real(None, GOOD), "were it ever found out, it opens nothing"
 
 
 @pytest.mark.parametrize(
