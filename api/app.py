@@ -93,7 +93,7 @@ def create_app(
     app.state.planner, app.state.live, app.state.answers = edge.planner, edge.live, edge.answers
     app.add_exception_handler(HTTPException, not_served)
     app.add_api_route("/", root, methods=["GET"])
-    app.add_api_route("/graphql", edge.graphql, methods=["GET", "POST"])
+    app.add_route("/graphql", edge.graphql, methods=["GET", "POST"])
     app.add_api_websocket_route("/graphql", edge.live.websocket)
     app.add_api_route("/livez", lookout.livez, methods=["GET"])
     app.add_api_route("/readyz", lookout.readyz, methods=["GET"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +19,8 @@ from api.plan.wire import Lines
 from domain.personal import ERASED
 from projections.personal import personal_columns
 from projections.view import View
+
+PEOPLE_KEPT = 10_000
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,13 @@ def shown(view: View[Any], name: str) -> Shown:
 
 def say(context: Context, columns: Sequence[Shown], first: int, lines: Lines) -> None:
     """Tell the request what these lines of its answer showed; whose it is begins at the column `first`."""
-    people: dict[bytes, UUID] = {}
     for place, column in enumerate(columns, first):
-        seen = {line[place] for line in lines}
-        subjects = [people.get(one) or people.setdefault(one, UUID(one.decode())) for one in seen if one is not None]
+        subjects = [_person(one) for one in {line[place] for line in lines} if one is not None]
         if subjects:
             context.saw(column.view, column.column, subjects)
+
+
+@lru_cache(maxsize=PEOPLE_KEPT)
+def _person(id: bytes) -> UUID:
+    """The same people are on page after page, and reading an id takes longer than all else that is done for it."""
+    return UUID(id.decode())
