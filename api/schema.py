@@ -23,8 +23,16 @@ from api.scalars import SCALARS
 from api.settings import Settings
 from api.staff import StaffMutation
 
-Query = merge_types("Query", (NodeQuery, ComplaintQuery, CredentialQuery, ClockQuery, GlassQuery, HistoryQuery, InstitutionQuery, ReadQuery, PolicyQuery))
-Mutation = merge_types("Mutation", (ComplaintMutation, CredentialMutations, GlassMutation, StaffMutation, PolicyMutation))
+Query = merge_types(
+    "Query",
+    (
+        NodeQuery, ComplaintQuery, CredentialQuery, ClockQuery, GlassQuery, HistoryQuery, InstitutionQuery, ReadQuery,
+        PolicyQuery,
+    ),
+)  # fmt: skip
+Mutation = merge_types(
+    "Mutation", (ComplaintMutation, CredentialMutations, GlassMutation, StaffMutation, PolicyMutation)
+)
 Subscription = merge_types("Subscription", (LiveSubscription,))
 
 

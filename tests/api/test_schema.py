@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from graphql import GraphQLEnumType, GraphQLInputObjectType, GraphQLObjectType
@@ -30,10 +31,11 @@ def test_the_committed_schema_is_the_schema() -> None:
 @pytest.mark.parametrize("shown", [Complaint, ComplaintClock, HistoryLine])
 def test_every_column_is_a_field_that_says_which_column_it_is(shown: type[Row]) -> None:
     definition = get_object_definition(shown, strict=True)
-    resolved = {f.python_name for f in definition.fields if f.base_resolver is not None}
-    columns = {f.metadata["column"] for f in definition.fields if f.python_name not in resolved}
+    fields: list[Any] = definition.fields
+    resolved = {f.python_name for f in fields if f.base_resolver is not None}
+    columns = {f.metadata["column"] for f in fields if f.python_name not in resolved}
     assert columns == {f.name for f in dataclasses.fields(shown.__mro__[1])}  # pyright: ignore[reportArgumentType]
-    assert not any("column" in f.metadata for f in definition.fields if f.python_name in resolved)
+    assert not any("column" in f.metadata for f in fields if f.python_name in resolved)
 
 
 def ours(kind: type) -> list[GraphQLObjectType | GraphQLInputObjectType | GraphQLEnumType]:
