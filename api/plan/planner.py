@@ -28,8 +28,9 @@ from strawberry.types import ExecutionContext
 from api.access.proof import Refuted
 from api.context import Context
 from api.plan.kept import Kept
+from api.plan.operation import Operation
 from api.plan.plan import Plan
-from api.plan.read import Declined, Operation, Reader
+from api.plan.read import Declined, Reader
 from api.plan.wire import Unsendable
 from api.watch.account import Road, account
 from domain.kernel import Refused

@@ -6,26 +6,26 @@ What it reads is what GraphQL's execution would visit: fields in the order of th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 from graphql import (
     BooleanValueNode,
     DirectiveNode,
     FieldNode,
-    FragmentDefinitionNode,
     FragmentSpreadNode,
     GraphQLEnumType,
     GraphQLField,
     GraphQLObjectType,
     GraphQLSchema,
     InlineFragmentNode,
-    OperationDefinitionNode,
+    NamedTypeNode,
     SelectionNode,
     SelectionSetNode,
     VariableNode,
     get_named_type,
+    is_abstract_type,
 )
 from strawberry.schema.schema_converter import GraphQLCoreConverter
 from strawberry.types.base import StrawberryObjectDefinition
@@ -38,6 +38,7 @@ from api.page import Connection
 from api.plan import personal
 from api.plan.arguments import Arguments
 from api.plan.fields import COMPUTED, ELEMENTS, LINKS, QUESTIONS, ROWS, Question
+from api.plan.operation import Operation
 from api.plan.personal import Shown
 from api.plan.sql import Link, Pages, Part, Piece, Scope, column, cursor, joined, members, nested, other
 from domain.kernel import Role
@@ -108,35 +109,6 @@ class Root:
     """The questions whoever asks must be allowed: the root's own and those its links stand for."""
     shown: Sequence[Shown]
     """The personal columns it shows unmasked."""
-
-
-@dataclass
-class Operation:
-    """An operation with the fragments of its document. `flags`: the variables `@skip` and `@include` ask for."""
-
-    definition: OperationDefinitionNode
-    fragments: Mapping[str, FragmentDefinitionNode]
-    flags: frozenset[str] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.flags = frozenset(_flags(self.definition.selection_set, self.fragments, set()))
-
-
-def _flags(
-    selected: SelectionSetNode, fragments: Mapping[str, FragmentDefinitionNode], seen: set[str]
-) -> Iterator[str]:
-    for selection in selected.selections:
-        for directive in selection.directives or ():
-            for argument in directive.arguments or ():
-                if isinstance(argument.value, VariableNode):
-                    yield argument.value.name.value
-        if isinstance(selection, FragmentSpreadNode):
-            name = selection.name.value
-            if name in fragments and name not in seen:
-                seen.add(name)
-                yield from _flags(fragments[name].selection_set, fragments, seen)
-        elif isinstance(selection, FieldNode | InlineFragmentNode) and selection.selection_set is not None:
-            yield from _flags(selection.selection_set, fragments, seen)
 
 
 class Reader:
@@ -211,19 +183,26 @@ class Reader:
                 case FieldNode():
                     nodes.setdefault((selection.alias or selection.name).value, []).append(selection)
                 case InlineFragmentNode():
-                    if selection.type_condition is not None and selection.type_condition.name.value != type_.name:
-                        raise Declined("a fragment on another type")
-                    self._collect(type_, selection.selection_set, nodes, seen)
+                    if self._is_of(type_, selection.type_condition):
+                        self._collect(type_, selection.selection_set, nodes, seen)
                 case FragmentSpreadNode():
                     name = selection.name.value
                     fragment = self._operation.fragments.get(name)
-                    if fragment is None or fragment.directives or fragment.type_condition.name.value != type_.name:
-                        raise Declined("a fragment on another type, or with a directive")
+                    if fragment is None or fragment.directives:
+                        raise Declined("a fragment with a directive")
                     if name not in seen:
                         seen.add(name)
-                        self._collect(type_, fragment.selection_set, nodes, seen)
+                        if self._is_of(type_, fragment.type_condition):
+                            self._collect(type_, fragment.selection_set, nodes, seen)
                 case _:
                     raise Declined(type(selection).__name__)
+
+    def _is_of(self, type_: GraphQLObjectType, condition: NamedTypeNode | None) -> bool:
+        """Whether a fragment is of this type: by its name, or by an interface or union it belongs to."""
+        if condition is None or condition.name.value == type_.name:
+            return True
+        other = self._schema.get_type(condition.name.value)
+        return is_abstract_type(other) and self._schema.is_sub_type(other, type_)
 
     def _included(self, selection: SelectionNode) -> bool:
         included = True
@@ -394,4 +373,4 @@ def _must_be_of(type_: GraphQLObjectType, generic: type[Any]) -> None:
     raise Declined(type_.name)
 
 
-__all__ = ["Chosen", "Declined", "Nested", "Operation", "Reader", "Root"]
+__all__ = ["Chosen", "Declined", "Nested", "Reader", "Root"]

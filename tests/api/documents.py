@@ -171,6 +171,8 @@ class Written:
     def member(self, type_: GraphQLObjectType, depth: int) -> str:
         """A field, or a fragment with some."""
         lot = self.rng.random()
+        if lot > 0.97 and any(one.name == "Node" for one in type_.interfaces):
+            return f"... on Node{self.directive()} {{ id {self.key()}__typename }}"
         if depth < 6 and lot < 0.06:
             condition = self.rng.choice(("", f" on {type_.name}"))
             return f"...{condition}{self.directive()} {self.selected(type_, depth + 4)}"

@@ -246,6 +246,15 @@ def test_what_is_known_is_planned(roads: Roads) -> None:
     assert roads.is_planned("{ __typename complaintClocks(overdueOnly: true) { totalCount } }")
 
 
+@pytest.mark.parametrize("fragment", ["... on Node { id }", "...N", "... { id }", "... on Complaint { id }"])
+def test_a_fragment_on_an_interface_is_planned(roads: Roads, fragment: str) -> None:
+    spread = " fragment N on Node { id __typename }" if fragment == "...N" else ""
+    query = "{ complaints(first: 2) { edges { node { number " + fragment + " } } } }" + spread
+    assert roads.is_planned(query)
+    for edge in roads.both(query)["data"]["complaints"]["edges"]:
+        assert edge["node"].keys() >= {"number", "id"}
+
+
 @pytest.mark.parametrize("query", DECLINED)
 def test_what_is_not_known_is_resolved(roads: Roads, query: str) -> None:
     assert not roads.is_planned(query)

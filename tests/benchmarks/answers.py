@@ -18,7 +18,7 @@ import uvicorn
 from api.app import create_app
 from api.settings import Settings
 from domain.store.casebook import House
-from tests.benchmarks.graphql import CASES, LINES, QUESTION, ROUNDS, Cost, _filled, _round
+from tests.benchmarks.graphql import CASES, LINES, QUESTION, ROUNDS, Cost, filled, one_round
 
 LONG = QUESTION.replace(" complainant ", " "), {"first": CASES, "lines": LINES}
 SHORT = "query ($first: Int!) { complaints(first: $first) { edges { node { number stage owner } } } }", {"first": 5}
@@ -61,7 +61,7 @@ def served(owner: str, kept: bool) -> Generator[tuple[int, httpx.Client]]:
 
 def measure(owner: str, requests: int) -> dict[tuple[str, str], Cost]:
     """Every way of both answers, in turns."""
-    authorization = {"Authorization": f"Bearer {_filled(owner)}"}
+    authorization = {"Authorization": f"Bearer {filled(owner)}"}
     costs = {(size, way): Cost() for size in ("long", "short") for way in WAYS}
     with served(owner, False) as made, served(owner, True) as kept:
         asked: list[tuple[Cost, tuple[int, httpx.Client], Any, dict[str, str]]] = []
@@ -81,5 +81,5 @@ def measure(owner: str, requests: int) -> dict[tuple[str, str], Cost]:
             asked.append((cost, where, body, headers))
         for _ in range(ROUNDS):
             for cost, (server, client), body, headers in asked:
-                _round(owner, cost, server, client, body, headers, requests)
+                one_round(owner, cost, server, client, body, headers, requests)
     return costs

@@ -108,7 +108,7 @@ def by_hand(house: House, settings: Settings) -> FastAPI:
     return app
 
 
-def _round(
+def one_round(
     owner: str, cost: Cost, server: int, client: httpx.Client, body: Any, headers: dict[str, str], requests: int
 ) -> None:
     backends = _backends(owner)
@@ -139,7 +139,7 @@ def _cpu(process: int) -> float:
     return sum(int(task.read_text().split()[0]) for task in tasks) / 1e6
 
 
-def _filled(owner: str) -> str:
+def filled(owner: str) -> str:
     """The demonstration with its views, and a token of somebody who may ask."""
     with House(owner, bytes(32)) as house:
         staff = demo(house, hospitals=HOSPITALS[:1]).staff

@@ -43,7 +43,7 @@ def planned(question: str, variables: dict[str, Any], institution: str, role: Ro
     assert isinstance(known, VariableValues)
     plan = Plan(Reader(schema, operation, {}, frozenset({role})).roots())
     now = datetime.now(UTC)
-    context: Any = SimpleNamespace(institution=institution, now=now, moment=now, may_ask=lambda _: None)
+    context: Any = SimpleNamespace(institution=institution, now=now, moment=now, may_ask=str)
     (root,) = plan.questions
     asks, _ = plan.asks(root, context, known)
     return plan.statement(root, asks, context)

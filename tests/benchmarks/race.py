@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import httpx
 import psycopg
 import uvicorn
+from psycopg.sql import SQL, Identifier
 
 from api.app import create_app
 from api.demo.group import HOSPITALS
@@ -38,7 +39,7 @@ from domain.kernel import Role
 from domain.store.casebook import House
 from projections import page
 from tests.benchmarks import newcomer, pgbench, postgraphile
-from tests.benchmarks.graphql import CHANNELS, LINES, QUESTION, _backends, _cpu, _filled, by_hand
+from tests.benchmarks.graphql import CHANNELS, LINES, QUESTION, _backends, _cpu, by_hand, filled
 from tests.benchmarks.load import Clients
 
 INSTITUTION = HOSPITALS[0].code
@@ -92,7 +93,7 @@ class Contender(NamedTuple):
 
 def measure(owner: str, seconds: float) -> tuple[dict[tuple[int, int], dict[str, Cost]], list[str]]:
     """The cost of each contender by rows and connections, and what is to be said of the run."""
-    token = _filled(owner)
+    token = filled(owner)
     _enough(owner, max(SIZES))
     costs = {(size, clients): dict[str, Cost]() for size in SIZES for clients in CONNECTIONS}
     notes = [f"row-level security is on for {_secured(owner)} tables"]
@@ -302,6 +303,7 @@ def _unsecured(owner: str) -> Generator[None]:
         ]
         with contextlib.ExitStack() as stack:
             for table in secured:
-                connection.execute(f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY")  # pyright: ignore[reportArgumentType]
-                stack.callback(connection.execute, f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")  # pyright: ignore[reportArgumentType]
+                name = Identifier(table)
+                connection.execute(SQL("ALTER TABLE {} DISABLE ROW LEVEL SECURITY").format(name))
+                stack.callback(connection.execute, SQL("ALTER TABLE {} ENABLE ROW LEVEL SECURITY").format(name))
             yield
