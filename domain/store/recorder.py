@@ -37,7 +37,7 @@ from psycopg_pool import PoolTimeout
 from domain.store.envelope import Envelope, Recorded
 from domain.store.statements import APPEND, APPEND_ONE, COLUMNS, LOCK_HEAD, appended, one
 from domain.store.subscription import PolledSubscription
-from domain.store.tenant import SET_INSTITUTION, about, asked
+from domain.store.tenant import about, asked
 
 Answer = TypeVar("Answer")
 NOBODY = UUID(int=0)
@@ -68,6 +68,14 @@ class OutcomeUnknown(OperationalError):
 ROLLED_BACK = ("40001", "40P01", "55P03", "57014", "57P03")
 """SQLSTATEs that prove a rollback; class 53 (resources) too. 57014 is a statement cancelled before it could commit.
 Never 08xxx or 57P01: the commit may have happened."""
+
+
+LEFT_TO_THE_FUNCTION = (
+    psycopg.errors.NotNullViolation,  # no counter row yet, or a version that does not follow
+    psycopg.errors.InsufficientPrivilege,  # a planner that looks at tables before it is told the institution
+    psycopg.errors.FeatureNotSupported,  # tables spread over several nodes
+)
+"""Why the one statement may not do where the function does."""
 
 
 class said_clearly:
@@ -170,13 +178,10 @@ class StreamRecorder(AggregateRecorder):
     def _append(self, connection: psycopg.Connection[Any], sealed: Sequence[Envelope]) -> int:
         if len(sealed) == 1 and not isinstance(self.pool, Held):
             try:
-                # one round trip, which is one transaction
-                with connection.pipeline():
-                    connection.execute(SET_INSTITUTION, (self.institution,), prepare=True)
-                    said = connection.execute(APPEND_ONE, one(self.institution, sealed[0]), prepare=True, binary=True)
-                row = said.fetchone()
-            except (psycopg.errors.NotNullViolation, psycopg.errors.FeatureNotSupported):
-                pass  # no counter row yet, a version that does not follow, or tables spread over several nodes
+                values = one(self.institution, sealed[0])
+                row = connection.execute(APPEND_ONE, values, prepare=True, binary=True).fetchone()
+            except LEFT_TO_THE_FUNCTION:
+                pass
             else:
                 assert row is not None
                 return row[0]

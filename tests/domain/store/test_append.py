@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from eventsourcing.persistence import DataError
+from eventsourcing.persistence import DataError, ProgrammingError
 
 from domain.kernel import Event, Refused
 from domain.store.casebook import Casebook, CommandReused, House
@@ -321,3 +321,19 @@ def test_many_commands_in_one_copy_are_each_done_once(casebook: Casebook) -> Non
     assert casebook.append_many(batches) == 0
     assert positions(casebook) == list(range(1, 101))
     assert casebook.receipt(batches[7][0].stamp.command_id) is not None
+
+
+def test_one_event_is_stored_by_one_statement_that_needs_no_function(database: Database) -> None:
+    """Both the first event of a stream and one that follows; what does not follow is left to the function to refuse."""
+    id = uuid4()
+    with House(database.app, MASTER_KEY) as house:
+        casebook = house.casebook("ONE")
+        casebook.append(opened(uuid4()))
+        with psycopg.connect(database.owner, autocommit=True) as owner:
+            owner.execute("REVOKE EXECUTE ON FUNCTION append_events FROM PUBLIC")
+        casebook.append(opened(id))
+        casebook.append(added(id, 2))
+        assert positions(casebook) == [1, 2, 3]
+        with pytest.raises(ProgrammingError, match="append_events"):
+            casebook.append(added(id, 4))
+        assert positions(casebook) == [1, 2, 3]
