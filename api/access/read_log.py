@@ -23,6 +23,8 @@ import psycopg
 import structlog
 from psycopg import AsyncConnection
 
+from api.plan import wire
+from api.plan.wire import Statement, bound
 from domain.kernel import Refused, text
 
 PURPOSE_LENGTH_MAX = 200
@@ -200,6 +202,9 @@ _STORE: LiteralString = """
     CROSS JOIN unnest(said.subjects) AS one (subject)
 """
 
+_SET = _SETTINGS.replace("%s", "$1", 1).replace("%s", "$2", 1).encode()
+_PUT = _STORE.replace("%(institution)s", "$1::text").replace("%(rows)s", "$2").encode()
+
 _Waiting = tuple[Sequence[Entry], "asyncio.Future[None]"]
 
 
@@ -312,11 +317,14 @@ class ReadLog:
         for entry in entries:
             of.setdefault(entry.institution, []).append(entry.row())
         waits = "on" if self._flush or any(entry.shown.glass is not None for entry in entries) else "off"
-        async with self._connection.pipeline(), self._connection.transaction():
-            for institution, rows in of.items():
-                await self._connection.execute(_SETTINGS, (institution, waits), prepare=True)
-                said = {"institution": institution, "rows": orjson.dumps(rows).decode()}
-                await self._connection.execute(_STORE, said, prepare=True)
+        said: list[Statement] = []
+        for institution, rows in of.items():
+            said.append(bound(_SET, [institution, waits]))
+            said.append(bound(_PUT, [institution, orjson.dumps(rows).decode()]))
+        try:
+            await wire.ask(self._connection, said)
+        except wire.Failed as failed:
+            raise failed.problem from None
 
     async def _disconnect(self) -> None:
         if self._connection is not None:
