@@ -13,8 +13,9 @@ from weakref import WeakKeyDictionary
 
 import anyio.to_thread
 import strawberry
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, OperationalError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import PipelineStatus
 from psycopg_pool import AsyncConnectionPool
 from strawberry.dataloader import DataLoader
 
@@ -212,7 +213,14 @@ _used: WeakKeyDictionary[AsyncConnection[Any], float] = WeakKeyDictionary()
 
 
 async def _check(connection: AsyncConnection[Any]) -> None:
-    """Ask a connection that was idle whether it lives: a busy one is not asked each time, which is a round trip."""
+    """Ask a connection that was idle whether it lives: a busy one is not asked each time, which is a round trip.
+
+    One that a cancelled request left in the midst of a pipeline is closed, for whoever is lent it would fail: psycopg
+    leaves it so when a busy event loop cancels whoever enters the pipeline, and the pool takes it for idle.
+    """
+    if connection.pgconn.pipeline_status != PipelineStatus.OFF:
+        await connection.close()
+        raise OperationalError("the connection was left in a pipeline")
     now = time.monotonic()
     before, _used[connection] = _used.get(connection, 0.0), now
     if now - before > CHECKED_SECONDS:

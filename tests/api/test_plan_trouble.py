@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import asyncio
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import suppress
+from typing import Any
 
 import psycopg
 import pytest
+from psycopg import waiting
 
+from api.access.token import digest
 from api.app import create_app
+from api.plan import wire
 from domain.kernel import Role
 from domain.store.casebook import House
+from domain.store.tenant import begin_reading
 from tests.api.conftest import SETTINGS, Edge, Office, running
 from tests.api.statements import watched
 from tests.conftest import Database
@@ -77,3 +84,59 @@ def test_statements_somebody_else_had_forgotten_are_prepared_anew(office: Office
         before = edge.app.state.planner.tally.planned
         assert desk.ask(query) == {"forgotten": {"edges": []}}
         assert edge.app.state.planner.tally.planned == before + 1
+
+
+WAYS = ("a token is looked up", "a question is read", "a question is planned")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_request_cut_short_at_any_moment_leaves_no_connection_that_fails_the_next(
+    office: Office, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the driver lets others run before it waits, as it does when the event loop is busy."""
+    monkeypatch.setattr(waiting, "MAX_BUSY_TIME", 0.0)
+    settings = SETTINGS.model_copy(update={"connections_max": 1, "answers_bytes": 0})
+    with running(create_app(settings, office.casebook.house)) as edge:
+        desk = office.by(edge)[Role.AUDITOR]
+        doorkeeper = edge.app.state.doorkeeper
+
+        async def looked_up() -> Any:
+            return await doorkeeper._of_ours(digest(desk.token))
+
+        async def read() -> Any:
+            async with doorkeeper._pool.connection() as connection:
+                await begin_reading(connection, office.code)
+                return await (await connection.execute("SELECT count(*) FROM complaint_case")).fetchone()
+
+        async def planned() -> Any:
+            connection = await doorkeeper._pool.getconn()
+            try:
+                return await wire.ask(connection, [wire.bound(b"SELECT count(*) FROM complaint_case", [])])
+            finally:
+                await doorkeeper._pool.putconn(connection)
+
+        works: tuple[Callable[[], Awaitable[Any]], ...] = (looked_up, read, planned)
+
+        async def all_of_them() -> None:
+            for work in works:
+                assert await work()
+
+        moments = edge.portal.call(cut_short, works[WAYS.index(way)], all_of_them)
+        assert moments > 3, "it was cut short at several moments"
+
+
+async def cut_short(work: Callable[[], Awaitable[Any]], then: Callable[[], Awaitable[None]]) -> int:
+    """Cancel the work at its first moment, its second and so on, until it ends by itself; how many there were."""
+    moments = 0
+    while True:
+        task = asyncio.ensure_future(work())
+        for _ in range(moments):
+            await asyncio.sleep(0)
+        over = task.done()
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        await then()
+        if over:
+            return moments
+        moments += 1
