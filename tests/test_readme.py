@@ -68,8 +68,7 @@ class Newcomer:
 
     def run(self, command: str) -> str:
         """Run a README command as printed; what it said."""
-        command = command.removeprefix("uv run ").replace("8420", str(self.port))
-        command = command.replace("../shared/data", str(data() or "../shared/data"))
+        command = self.as_here(command)
         done = subprocess.run(
             ["bash", "-c", command],
             cwd=self.home,
@@ -80,6 +79,11 @@ class Newcomer:
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         return done.stdout
+
+    def as_here(self, command: str) -> str:
+        """A README command with the port and the data of this place."""
+        command = command.removeprefix("uv run ").replace("8420", str(self.port))
+        return command.replace("../shared/data", str(data() or "../shared/data"))
 
     def leave(self) -> None:
         """Ctrl-C in the first terminal."""
@@ -118,6 +122,8 @@ def test_every_command_works_as_printed(newcomer: Newcomer) -> None:
         assert command.startswith(("uv run anjuan ", "curl ")), f"nobody runs {command!r}"
         if command == "uv run anjuan run":
             _follows_until_ended(newcomer)
+        elif command.startswith("curl -sN "):
+            _tells_until_ended(newcomer, command)
         elif data() is None and ("shared/data" in command or any(word in command for word in ("WABO", "case-10011"))):
             without_data.append(command)
         else:
@@ -141,6 +147,18 @@ def _follows_until_ended(newcomer: Newcomer) -> None:
     follower.send_signal(signal.SIGINT)
     assert follower.wait(SECONDS) == 0
     follower.stdout.close()
+
+
+def _tells_until_ended(newcomer: Newcomer, command: str) -> None:
+    """A subscription tells without end: whoever has seen enough ends it."""
+    follower = newcomer._start("bash", "-c", f"exec {newcomer.as_here(command)}")
+    assert follower.stdout is not None
+    told = next(line for line in follower.stdout if line.startswith("data: "))
+    follower.send_signal(signal.SIGINT)
+    follower.wait(SECONDS)
+    follower.stdout.close()
+    assert '"complaintsChanged"' in told
+    assert '"errors"' not in told
 
 
 @pytest.mark.timeout(400)

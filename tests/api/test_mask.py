@@ -124,7 +124,12 @@ def test_null_stays_null_and_erased_stays_erased(
     with psycopg.RawCursor(connection) as cursor:
         row = cursor.execute(query, (value,)).fetchone()
     assert row == (masked(view, column, value),)
-    assert (masked(view, column, value) == value) == (value is None or value == ERASED)
+    if value is None or value == ERASED:
+        assert masked(view, column, value) == value
+    else:
+        assert masked(view, column, value) != value or "*" in value, (
+            "only what somebody wrote as a mask is its own mask"
+        )
 
 
 @given(value=STORABLE | LIKE_NUMBERS)
