@@ -30,6 +30,7 @@ from api.premises import (
     converted,
     first_tokens,
     institutions,
+    not_granted,
     open_here,
     opened,
 )
@@ -70,6 +71,8 @@ def main() -> None:
     except ValidationError as problem:
         _fail("; ".join(f"setting {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in problem.errors()))
     except (psycopg.OperationalError, PoolTimeout) as problem:
+        if grants := not_granted(Settings()):
+            _fail(f"A login may not take the role of its work. Have an administrator run: {' '.join(grants)}")
         _fail(f"The database cannot be reached: {problem}. Check DATABASE_URL, or unset it for the embedded server.")
     except psycopg.errors.InsufficientPrivilege as problem:
         _fail(f"{problem.diag.message_primary}. Set DATABASE_OWNER_URL to the login that migrates this database.")

@@ -66,11 +66,12 @@ def tokens(institution: Institution = None) -> None:
         code = only(house, institution)
         numbers = {person.id: person.number for person in staff_of(house.casebook(code))}
         table = Table(box=None)
-        for heading in ("token", "number", "label", "scopes", "expires", "revoked"):
-            table.add_column(heading, no_wrap=True)
+        for heading in ("token", "number", "label", "scopes", "expires (UTC)", "revoked (UTC)"):
+            # whoever revokes a token needs its id whole; what it is called and for may take more lines
+            table.add_column(heading, no_wrap=heading in {"token", "number"}, overflow="fold")
         for one in tokens_of(house, code):
             revoked = "" if one.revoked_at is None else f"{one.revoked_at:%Y-%m-%d %H:%M}"
-            scopes = ",".join(sorted(one.scopes))
+            scopes = ", ".join(sorted(one.scopes))
             number = numbers.get(one.staff_id, "left")
             table.add_row(one.id, number, one.label, scopes, f"{one.expires_at:%Y-%m-%d %H:%M}", revoked)
         out.print(table)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -56,11 +56,36 @@ def opened(where: Premises, *, migrating: Callable[[list[Migration]], None] | No
     key = master_key(where.settings.master_key_file, create=fresh)
     house = House(where.app, key, runner=where.settings.database_runner_url, pool_max=where.settings.connections_max)
     if where.settings.database_url is not None:
-        psycopg.connect(house.conninfo).close()  # says at once why it cannot be reached; the pool would only wait
+        for role, login in _logins(where.settings):
+            psycopg.connect(conninfo_as(login, role)).close()  # says at once what is wrong; a pool would only wait
     with house:
         if migrating is not None:
             convert_tokens(house)
         yield house
+
+
+def not_granted(settings: Settings) -> list[str]:
+    """The statements an administrator is to run so that each login of the settings may take the role of its work."""
+    grants: list[str] = []
+    for role, login in _logins(settings):
+        with suppress(psycopg.OperationalError), psycopg.connect(login) as connection:
+            found = connection.execute(
+                "SELECT quote_ident(session_user) FROM pg_roles WHERE rolname = %s"
+                " AND NOT pg_has_role(session_user, oid, 'MEMBER')",
+                (role,),
+            ).fetchone()
+            if found is not None:
+                grants.append(f"GRANT {role} TO {found[0]};")
+    return grants
+
+
+def _logins(settings: Settings) -> list[tuple[str, str]]:
+    """Each role of the house with the login that takes it; none for the embedded server, which makes its own."""
+    url = settings.database_url
+    if url is None:
+        return []
+    reader, runner = settings.database_reader_url or url, settings.database_runner_url or url
+    return [("anjuan_app", url), ("anjuan_reader", reader), ("anjuan_runner", runner)]
 
 
 def converted(where: Premises) -> int:

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from api import cli
+from api.cluster import LOGIN
 from projections.views import VIEWS
-from tests.conftest import Database
+from tests.conftest import Database, Server
 
 
 @dataclass(frozen=True)
@@ -200,6 +202,23 @@ def test_who_may_not_rebuild_is_told_whose_login_it_takes(
     answer = anjuan("rebuild", "complaint_case")
     assert answer.code == 1
     assert "DATABASE_OWNER_URL" in answer.err
+
+
+@pytest.mark.parametrize("role", ["anjuan_app", "anjuan_reader", "anjuan_runner"])
+def test_a_login_that_may_not_take_its_role_is_told_what_to_grant(server: Server, anjuan: Anjuan, role: str) -> None:
+    if server.embedded is None:
+        pytest.skip("the server given is asked as a superuser, who may take every role")
+    with psycopg.connect(server.admin, autocommit=True) as admin:
+        group, login = sql.Identifier(role), sql.Identifier(LOGIN)
+        admin.execute(sql.SQL("REVOKE {} FROM {}").format(group, login))
+        try:
+            answer = anjuan("status")
+        finally:
+            admin.execute(sql.SQL("GRANT {} TO {}").format(group, login))
+    assert answer.code == 1
+    assert f"GRANT {role} TO {LOGIN};" in answer.err
+    assert answer.err.count("GRANT") == 1
+    assert anjuan("status").code == 0
 
 
 def test_a_database_that_is_not_there_is_said(anjuan: Anjuan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -49,6 +49,18 @@ def test_tokens_are_made_listed_and_revoked(opened: Anjuan) -> None:
     assert "Revoked" in opened("revoke", token).out, "or by the token itself"
 
 
+def test_a_terminal_of_eighty_columns_shows_the_whole_id_of_a_token(
+    opened: Anjuan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened("token", "-n", "BJ-001", "--label", "月度报表与科室看板的夜间任务", "--days", "30")
+    monkeypatch.setenv("COLUMNS", "80")
+    listed = opened("tokens").out
+    ids = re.findall(r"^ ([0-9a-f]{12}) +BJ-001", listed, re.MULTILINE)
+    assert ids
+    assert "…" not in listed
+    assert all("Revoked" in opened("revoke", id).out for id in ids)
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [
