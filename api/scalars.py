@@ -73,7 +73,10 @@ def parse_uuid(value: object) -> UUID:
             if id.int:
                 return id
             raise GraphQLError("The nil id names nothing; make a random one (UUID version 4 or 7).")
-    raise GraphQLError(f"{_short(value)} is no id; ids look like 0e8f6c1e-6a0c-4b7e-9b53-0d8f6a6a3f10.")
+    raise GraphQLError(
+        f"{_short(value)} is no UUID; write it as 0e8f6c1e-6a0c-4b7e-9b53-0d8f6a6a3f10. The `id` of an object is for"
+        " `node` alone; elsewhere send the UUID beside it, for example `complaintId`."
+    )
 
 
 def parse_yuan(value: object) -> Money:

@@ -221,7 +221,7 @@ def publish(
     effective_from: datetime,
     approved_by: StaffId,
 ) -> PolicyPublished | None:
-    """Publish a complete complaint policy; None when it is the one published last, word for word.
+    """Publish a complete complaint policy; nothing new when it is the one published last, word for word.
 
     A figure looser than the law is accepted: the law's limit is applied to every deadline instead.
     """

@@ -92,7 +92,7 @@ def enrol(
     roles: Iterable[Role],
     department: str,
 ) -> StaffEnrolled | None:
-    """Enrol a person; None when they are enrolled with the same particulars already."""
+    """Enrol a person; nothing new when they are enrolled with the same particulars already."""
     stamp.must_hold(Role.ADMIN, Role.HR)
     name, number = text(name, "name", longest=200), text(number, "number", longest=50)
     department, posts = text(department, "department", longest=200), in_order(roles)

@@ -143,7 +143,7 @@ class Doorkeeper:
         try:
             self._strangers.may_try(address)
         except Slowed as slowed:
-            sentence = f"Too many tokens from your address opened nothing; try again in {slowed.seconds} seconds."
+            sentence = f"Too many tokens from your address opened nothing; try again in {slowed.seconds} s."
             raise Unauthenticated(sentence, "access.throttled", 429, Retry_After=str(slowed.seconds)) from None
 
     async def _of_ours(self, sha256: bytes) -> Principal:

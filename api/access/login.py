@@ -108,7 +108,7 @@ class Desk:
             await in_thread(partial(self._attempts.begin, name, address))
         except Slowed as slowed:
             _log.warning("sign-in throttled", **_who(user), address=address, seconds=slowed.seconds)
-            sentence = f"Too many sign-ins failed; try again in {slowed.seconds} seconds."
+            sentence = f"Too many sign-ins failed; try again in {slowed.seconds} s."
             raise Unauthenticated(sentence, "sign_in.throttled", 429, Retry_After=str(slowed.seconds)) from None
         right = await self._passwords.right(user and user.password_hash, password)
         if user is None or not right:
@@ -220,7 +220,7 @@ class Desk:
         except Unacceptable as problem:
             return refused(problem.status, code=problem.code, sentence=str(problem), headers=problem.headers)
         except Busy:
-            sentence = f"Too many sign in at once; try again in {BUSY_SECONDS} seconds."
+            sentence = f"Too many sign in at once; try again in {BUSY_SECONDS} s."
             return refused(503, code="sign_in.busy", sentence=sentence, headers={"Retry-After": str(BUSY_SECONDS)})
         except Refused as problem:
             account().refused(problem.code)

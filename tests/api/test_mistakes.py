@@ -90,6 +90,12 @@ def test_a_wrong_variable_is_named(desk: Desk, code: str, field: str, query: str
     assert (error["extensions"]["code"], error["extensions"]["field"]) == (code, field)
 
 
+def test_an_objects_id_sent_where_a_uuid_belongs_is_told_its_place(desk: Desk) -> None:
+    _, (error,) = wrong(desk, ID, {"id": "Y29tcGxhaW50X2Nhc2UAO6OE9xViTdGoMd58q370Vw"})
+    assert "for `node` alone" in error["message"]
+    assert "`complaintId`" in error["message"]
+
+
 def test_each_wrong_variable_is_named(desk: Desk) -> None:
     query = "query ($a: Int, $b: UUID) { complaints(first: $a) { totalCount } complaint(id: $b) { stage } }"
     _, errors = wrong(desk, query, {"a": "x", "b": "y"})
