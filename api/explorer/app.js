@@ -7,7 +7,8 @@ import { colouredJson, operations, tidy } from './lex.js';
 import { INTROSPECTION, Schema, completions, named, written } from './schema.js';
 import { label, turn, words } from './words.js';
 
-const START = `# 案卷 Anjuan – Ctrl+Enter 运行 run, Ctrl+Space 提示 complete
+const START = `# Ctrl+Enter 运行 run
+# Ctrl+Space 提示 complete
 query Me {
   me {
     roles
