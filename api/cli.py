@@ -35,7 +35,6 @@ from api.premises import (
     opened,
 )
 from api.replay import find_case, moment, replayed
-from api.serve import serve
 from api.settings import Settings
 from api.terminal import Institution, at_work, bar, err, in_house, only, out, stoppable
 from domain.kernel import Refused
@@ -128,6 +127,8 @@ def up(
         runner = Thread(target=follow, args=(house, VIEWS.values()), kwargs={"stop": stop, "wake": wake}, name="runner")
         runner.start()
         try:
+            from api.serve import serve  # the edge takes a second to load, which no other command needs
+
             serve(house, where.settings, port, wake=wake.set, ready=_ready)
         finally:
             stop.set()

@@ -1,18 +1,23 @@
-"""`anjuan documents …`: manifests of trusted documents, made and checked without a database."""
+"""`anjuan documents …`: manifests of trusted documents, made and checked without a database.
+
+The edge is loaded by the commands that need it, not by every `anjuan` there is: that would double the time it takes to
+begin.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from graphql import GraphQLSchema
 
-from api.edge.documents import Problem, add, refuse, trusted
-from api.limits import Gate
-from api.schema import build
 from api.settings import Settings
 from api.terminal import out
+
+if TYPE_CHECKING:
+    from graphql import GraphQLSchema
+
+    from api.limits import Gate
 
 documents = typer.Typer(no_args_is_help=True, help="Trusted documents: what clients may ask for by id.")
 
@@ -22,6 +27,8 @@ def check(
     manifest: Annotated[Path, typer.Argument(help="The manifest, JSON: ids and the texts of their documents.")],
 ) -> None:
     """Check a manifest as the server does when it starts: ids, syntax, limits, schema. Every problem is told."""
+    from api.edge.documents import trusted
+
     schema, gate = _schema()
     found = trusted(manifest, schema, gate)
     out.print(f"{len(found)} document(s), all right. Serve them with ANJUAN_DOCUMENTS={manifest}", soft_wrap=True)
@@ -33,6 +40,8 @@ def add_(
     to: Annotated[Path, typer.Option(help="The manifest to add them to; it is made if there is none.")],
 ) -> None:
     """Add documents to a manifest and print their ids. All or nothing; adding one again changes nothing."""
+    from api.edge.documents import Problem, add, refuse
+
     if wrong := [Problem(str(file), "is named twice") for file in {f for f in files if files.count(f) > 1}]:
         refuse(to, wrong)
     schema, gate = _schema()
@@ -41,5 +50,8 @@ def add_(
 
 
 def _schema() -> tuple[GraphQLSchema, Gate]:
+    from api.limits import Gate
+    from api.schema import build
+
     schema = build(Settings())._schema
     return schema, Gate(schema, Settings())
