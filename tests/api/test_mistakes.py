@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from domain.kernel import Role
-from tests.api.conftest import Desk, Office
+from tests.api.conftest import Desk, Edge, Office
 
 ME = "{ me { roles } }"
 FIRST = "query ($first: Int) { complaints(first: $first) { totalCount } }"
@@ -108,6 +108,29 @@ def test_a_variable_deeper_than_can_be_read_is_a_mistake_in_a_variable(desk: Des
         deep = [deep]
     _, (error,) = wrong(desk, CLOCKS, {"kinds": deep})
     assert error["extensions"]["code"] == "variable.invalid"
+
+
+@pytest.mark.parametrize(
+    ("field", "query", "variables"),
+    [
+        ("orderBy", "query ($by: CaseOrder = DUE) { complaints(orderBy: $by) { totalCount } }", {"by": None}),
+        (
+            "descending",
+            "query ($down: Boolean = true) { complaints(descending: $down) { totalCount } }",
+            {"down": None},
+        ),
+    ],
+)
+def test_null_by_a_variable_where_there_must_be_a_value_names_the_argument(
+    office: Office, road: Edge, field: str, query: str, variables: dict[str, Any]
+) -> None:
+    """A variable with a default may stand where a value must be; only the one that is sent shows that it is none."""
+    said = office.by(road)[Role.CS_DIRECTOR].post(query, **variables)
+    (error,) = said["errors"]
+    assert (error["extensions"]["code"], error["extensions"]["field"]) == ("argument.invalid", field)
+    assert (error["path"], said["data"]) == (["complaints"], None)
+    assert error["extensions"]["sentenceZh"]
+    assert error["locations"]
 
 
 TWO = "query A { me { roles } } query B { complaints { totalCount } }"
