@@ -6,15 +6,18 @@ with the tracking of their view in one transaction, so a statement that reads bo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Generic, LiteralString, TypeVar, cast
 from uuid import UUID
 
 from psycopg import AsyncConnection, Connection
-from psycopg.sql import SQL, Composable, Identifier
+from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from projections.complaint import COMPLAINTS
+from projections.complaint_questions import CaseFilter
+from projections.filters_at_once import as_table, met_by
 from projections.history import HISTORY
 from projections.page import Condition
 from projections.question import Question
@@ -120,11 +123,26 @@ async def lines_after(
 
 
 @dataclass(frozen=True)
+class Changed(Generic[T]):
+    """A case that changed, as it is now, and which of the filters asked for it meets, by their numbers.
+
+    `steady` are those it meets but for what depends on the moment, `meets` those of them that it meets altogether.
+    `before` is the version it had before the command that changed it last, 0 if that began it: what a command appends
+    is stored at once, so nobody saw the case in between.
+    """
+
+    case: T
+    before: int
+    steady: frozenset[int]
+    meets: frozenset[int]
+
+
+@dataclass(frozen=True)
 class Changes(Generic[T]):
-    """Cases whose last event lies in a step, in order of position, each with whether it meets the conditions."""
+    """Cases whose last event lies in a step, in order of position."""
 
     upto: int
-    cases: list[tuple[T, bool]]
+    cases: list[Changed[T]]
 
 
 async def cases_after(
@@ -132,14 +150,31 @@ async def cases_after(
     make: Callable[..., T],
     institution: str,
     after: int,
-    where: Sequence[Condition] = (),
+    filters: Mapping[int, CaseFilter],
+    most: int = EVENTS_MAX,
 ) -> Changes[T]:
-    """The cases that changed in the next step, as they are now.
+    """The cases that changed in the next step, of at most so many events, as they are now.
 
     A case that changed again since is left to the step in which it did last: nobody is told of it twice.
     """
-    meets = SQL(" AND ").join(_all([("(" + text + ") IS TRUE", value) for text, value in where], "true"))
-    query = SQL(
+    values = (after + most, institution, COMPLAINTS.name, as_table(filters))
+    values += (institution, after, institution, after, sorted(COMPLAINTS.topics))
+    found = await (await connection.execute(_cases_after(), values, prepare=True)).fetchall()
+    (upto, *_) = found[0]
+    lines = [line for line in found if line[1] is not None]
+    rows = _made(COMPLAINTS, make, [line[5:] for line in lines])
+    return Changes(
+        upto,
+        [
+            Changed(row, before, frozenset(steady or ()), frozenset(meets or ()))
+            for row, (_, _, before, steady, meets, *_) in zip(rows, lines, strict=True)
+        ],
+    )
+
+
+@cache
+def _cases_after() -> Composed:
+    return SQL(
         """
         WITH step AS MATERIALIZED (
             SELECT coalesce(max(least(position, %s::bigint)), 0) AS upto
@@ -149,8 +184,16 @@ async def cases_after(
         SELECT step.upto, moved.*
         FROM step
         LEFT JOIN LATERAL (
-            SELECT {meets}, {columns}
+            SELECT true, command.before, met.steady, met.now, {columns}
             FROM complaint_case
+            CROSS JOIN {met}
+            CROSS JOIN LATERAL (
+                SELECT min(one.originator_version) - 1
+                FROM event AS last
+                JOIN event AS one USING (institution, originator_id, command_id)
+                WHERE last.institution = complaint_case.institution AND last.originator_id = complaint_id
+                  AND last.originator_version = version
+            ) AS command (before)
             WHERE institution = %s AND position > %s AND position <= step.upto
               AND complaint_id IN (
                   SELECT originator_id
@@ -160,15 +203,7 @@ async def cases_after(
         ) AS moved ON true
         ORDER BY moved.position
         """
-    ).format(meets=meets, columns=_columns(COMPLAINTS))
-    values = [after + EVENTS_MAX, institution, COMPLAINTS.name]
-    values += [value for _, value in where]
-    values += [institution, after, institution, after, sorted(COMPLAINTS.topics)]
-    found = await (await connection.execute(query, values, prepare=True)).fetchall()
-    (upto, *_) = found[0]
-    lines = [line for line in found if line[1] is not None]
-    rows = _made(COMPLAINTS, make, [line[2:] for line in lines])
-    return Changes(upto, [(row, line[1]) for row, line in zip(rows, lines, strict=True)])
+    ).format(met=met_by(CaseFilter), columns=_columns(COMPLAINTS))
 
 
 def _columns(view: View[Any]) -> Composable:

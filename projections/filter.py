@@ -39,8 +39,13 @@ class Filter:
 
     def conditions(self) -> list[Condition]:
         """The same in SQL."""
-        found: list[Condition] = [(one.condition, _bound(getattr(self, name))) for name, one in narrowings(type(self))]
-        return [(text, value) for text, value in found if value is not None]
+        texts: dict[str, LiteralString] = {name: one.condition for name, one in narrowings(type(self))}
+        return [(texts[name], value) for name, value in self.values()]
+
+    def values(self) -> list[tuple[str, Any]]:
+        """The fields that narrow, with their values as they are bound."""
+        found = [(name, _bound(getattr(self, name))) for name, _ in narrowings(type(self))]
+        return [(name, value) for name, value in found if value is not None]
 
 
 @cache

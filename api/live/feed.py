@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import psycopg
 from psycopg_pool import PoolTimeout
@@ -22,6 +22,7 @@ from projections.view import View
 
 T = TypeVar("T")
 M = TypeVar("M", bound="Message")
+R = TypeVar("R", bound="Placed")
 
 KEPT_SECONDS = 1.0
 """How long a step may be given to somebody else: rows are shown as they are now, give or take this."""
@@ -30,6 +31,17 @@ KEPT_MAX = 200
 AWAY_SECONDS = 1.0
 PATIENCE_SECONDS = 30.0
 """How long a subscription waits for a database that went away before it ends; it can be resumed."""
+
+
+QUIET_EVENTS = 1_000
+"""After so many events of which nothing was said, a position alone is said."""
+
+
+class Placed(Protocol):
+    """Whatever happened at a position."""
+
+    @property
+    def position(self) -> int: ...
 
 
 class Message:
@@ -49,6 +61,13 @@ class Step(Generic[M]):
 
     upto: int
     messages: Sequence[M]
+
+
+def pages(rows: Sequence[R], most: int, upto: int) -> list[tuple[list[R], int]]:
+    """These rows in messages of at most so many, each with its position; the last says how far all of them go."""
+    parts = [list(rows[n : n + most]) for n in range(0, len(rows), most)]
+    ends = [part[-1].position for part in parts[:-1]] + [upto]
+    return list(zip(parts, ends, strict=False))
 
 
 class Feed:
@@ -78,22 +97,28 @@ class Feed:
         institution: str,
         views: Sequence[View[Any]],
         after: int,
-        about: Hashable,
-        read: Callable[[int, int], Coroutine[Any, Any, Step[M]]],
+        read: Callable[[int, int], Awaitable[Step[M]]],
+        *,
+        bare: Callable[[int], M] | None = None,
     ) -> AsyncGenerator[M]:
         """Every message after a position, as soon as these views have read what it says; never ends by itself.
 
-        `read(after, upto)` gives the next step, which may be shorter; `about` names what it depends on beside these and
-        the institution.
+        `read(after, upto)` gives the next step, which may be shorter. `bare` makes a message that says a position and
+        nothing else; there is one after QUIET_EVENTS of which nothing was to be said, so that whoever resumes need not
+        go over all of them again.
         """
+        said = after
         with self.watcher.following(institution) as place:
             while True:
                 upto = await place.beyond(views, after)
-                step = await patiently(
-                    lambda after=after, upto=upto: self.once((institution, about, after), lambda: read(after, upto))
-                )
+                step = await patiently(lambda after=after, upto=upto: read(after, upto))
                 for message in step.messages:
                     yield message
+                if step.messages:
+                    said = step.upto
+                elif bare is not None and step.upto - said >= QUIET_EVENTS:
+                    said = step.upto
+                    yield bare(said)
                 if step.upto <= after:  # the views know less than a moment ago: the log was set back
                     await place.moved()
                 after = max(after, step.upto)

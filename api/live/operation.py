@@ -25,12 +25,19 @@ from graphql import (
     DocumentNode,
     ExecutionResult,
     Executor,
+    FieldNode,
+    FragmentDefinitionNode,
     GraphQLError,
+    Node,
+    OperationDefinitionNode,
     OperationType,
+    VariableNode,
+    Visitor,
     create_source_event_stream,
     get_operation_ast,
     parse,
     validate,
+    visit,
 )
 
 from api.access.doorkeeper import Unauthenticated
@@ -44,6 +51,7 @@ from api.edge.fault import presentable, wrapped
 from api.limits import DOCUMENTS_KEPT, Gate, without_suggestion
 from api.live.feed import Feed, Message, patiently, shared
 from api.live.guest import Guest
+from api.live.lists import Lists
 from api.live.subscription import LiveContext
 from api.schema import Schema
 from api.settings import Environment
@@ -80,6 +88,37 @@ class Operation:
     key: Hashable
 
 
+def shown_variables(document: DocumentNode, definition: OperationDefinitionNode) -> frozenset[str]:
+    """The variables a message's text may depend on: those used elsewhere than in the root field's own arguments.
+
+    The arguments say which messages there are. What each of them says follows from it and from what is selected.
+    """
+    parts: list[Node] = [part for part in document.definitions if isinstance(part, FragmentDefinitionNode)]
+    for field in definition.selection_set.selections:
+        if not isinstance(field, FieldNode):
+            parts.append(field)
+            continue
+        parts += field.directives or ()
+        if field.selection_set is not None:
+            parts.append(field.selection_set)
+    uses = Uses()
+    for part in parts:
+        visit(part, uses)
+    return frozenset(uses.names)
+
+
+class Uses(Visitor):
+    """Which variables are used in what it visits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def enter_variable(self, node: VariableNode, *_: Any) -> None:
+        """Called for every use."""
+        self.names.add(node.name.value)
+
+
 class Subscriptions:
     """Answers subscriptions, whatever carries them."""
 
@@ -97,6 +136,7 @@ class Subscriptions:
         self._gate = gate
         self._documents = documents
         self._feed = feed
+        self._lists = Lists(feed, clock)
         self._clock = clock
         self._develops = reach.settings.environment == Environment.DEVELOPMENT
         self._document = lru_cache(maxsize=DOCUMENTS_KEPT)(self._checked)
@@ -109,7 +149,13 @@ class Subscriptions:
         try:
             principal = await guest.principal()
             context = LiveContext(
-                self._reach, principal, self._clock(), correlation, feed=self._feed, clock=self._clock
+                self._reach,
+                principal,
+                self._clock(),
+                correlation,
+                feed=self._feed,
+                lists=self._lists,
+                clock=self._clock,
             )
             operation = self._admitted(asked, context)
             source = await self._source(operation.executor)
@@ -167,8 +213,9 @@ class Subscriptions:
         )
         if not isinstance(executor, Executor):
             raise self._unanswered(executor, context.correlation, principal)
-        variables = orjson.dumps(asked.variables, option=orjson.OPT_SORT_KEYS)
-        return Operation(executor, context, (asked.query, name, variables))
+        shown = shown_variables(document, definition)
+        variables = {name: value for name, value in (asked.variables or {}).items() if name in shown}
+        return Operation(executor, context, (asked.query, name, orjson.dumps(variables, option=orjson.OPT_SORT_KEYS)))
 
     def _checked(self, query: str) -> tuple[DocumentNode | None, list[GraphQLError]]:
         """The document, None if it cannot be read, and what is wrong with it."""

@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 import strawberry
 
-from api.complaint import CaseId, Complaint, ComplaintFilter, unknown
+from api.complaint import CaseId, ComplaintFilter, unknown
 from api.context import Context, Info
 from api.history import HistoryLine
 from api.institution import ViewLag, view_lags
-from api.live.feed import Feed, Message, Step, patiently
+from api.live.feed import Feed, Message, Step, pages, patiently
+from api.live.lists import ROWS_MAX, ComplaintChanges, Lists
 from api.narrow import narrowed
 from api.scalars import BigInt
 from domain.kernel import Refused, text
-from projections.changes import Moved, case_exists, cases_after, head, lines_after, streams_moved
-from projections.complaint import COMPLAINTS
+from projections.changes import Moved, case_exists, head, lines_after, streams_moved
 from projections.complaint_questions import CaseFilter
 from projections.history import HISTORY
 from projections.history_filter import HistoryFilter
 from projections.page import Condition
 
-ROWS_MAX = 100
-"""Most rows of one message."""
 LAG_SECONDS = 1.0
 """How often the lag of the views is looked at, and at most said."""
 
@@ -41,6 +39,7 @@ class LiveContext(Context):
 
     question: str = ""
     feed: Feed | None = None
+    lists: Lists | None = None
     clock: Callable[[], datetime] | None = None
 
 
@@ -50,28 +49,6 @@ class HistoryLines(Message):
 
     position: BigInt = strawberry.field(description="机构内位置 – everything asked for up to here has been told.")
     lines: list[HistoryLine] = strawberry.field(description=f"One to {ROWS_MAX}.")
-
-
-@strawberry.type(description="案件变动 – one case that changed.")
-class ComplaintChange:
-    """One case."""
-
-    complaint_id: UUID
-    position: BigInt = strawberry.field(description="机构内位置 – of the event that changed it last.")
-    meets_filter: bool = strawberry.field(description="是否仍符合筛选 – if not, take it off the list.")
-    complaint: Complaint | None = strawberry.field(
-        description="The case as it is now; null when it does not meet the filter."
-    )
-
-
-@strawberry.type(
-    description="案件变动 – the cases that changed, each once, in order of position. Resume with `after` its position."
-)
-class ComplaintChanges(Message):
-    """One message."""
-
-    position: BigInt = strawberry.field(description="机构内位置 – everything asked for up to here has been told.")
-    changes: list[ComplaintChange] = strawberry.field(description=f"One to {ROWS_MAX}.")
 
 
 @strawberry.type(description="视图进度 – how far each view is behind, whenever that changed.")
@@ -115,12 +92,16 @@ class LiveSubscription:
             moved = await _feed(context).once((context.institution, "streams", after), look)
             if id not in moved.streams:
                 return Step(moved.upto, [])
-            return await _lines(context, after, moved.upto, [("stream_id = %s", id)])
+            where: list[Condition] = [("stream_id = %s", id)]
+            return await _feed(context).once(
+                (context.institution, "case", id, after), lambda: _lines(context, after, moved.upto, where)
+            )
 
-        return _feed(context).follow(context.institution, [HISTORY], begin, ("case", id), read)
+        return _feed(context).follow(context.institution, [HISTORY], begin, read)
 
     @strawberry.subscription(
-        description="投诉列表变动 – the cases that changed, as they are now. What only time changes is no change."
+        description="投诉列表变动 – the cases that changed and meet the filter, or may have met it before, as they are"
+        " now. What only time changes is no change."
     )
     async def complaints_changed(
         self, info: Info, filter: ComplaintFilter | None = None, after: AfterPosition = None
@@ -130,27 +111,8 @@ class LiveSubscription:
         which = {} if filter is None else vars(filter)
         narrowed(CaseFilter, context, which)  # refuses now what is wrong with it
         begin = await _begin(context, after)
-        clock = context.clock
-        assert clock is not None
-
-        async def read(after: int, _: int) -> Step[ComplaintChanges]:
-            where = narrowed(CaseFilter, replace(context, moment=clock()), which).conditions()
-            async with context.reading() as database:
-                found = await cases_after(database, Complaint, context.institution, after, where)
-            changes = [
-                ComplaintChange(
-                    complaint_id=case.complaint_id,
-                    position=BigInt(case.position),
-                    meets_filter=meets,
-                    complaint=case if meets else None,
-                )
-                for case, meets in found.cases
-            ]
-            return _step(ComplaintChanges, "changes", changes, found.upto)
-
-        return _feed(context).follow(
-            context.institution, [COMPLAINTS], begin, ("cases", repr(sorted(which.items()))), read
-        )
+        assert context.lists is not None
+        return context.lists.follow(context, which, begin)
 
     @strawberry.subscription(description="新履历 – the institution's events, in the order it came to know of them.")
     async def history_appended(
@@ -172,9 +134,11 @@ class LiveSubscription:
         begin = await _begin(context, after)
 
         async def read(after: int, upto: int) -> Step[HistoryLines]:
-            return await _lines(context, after, upto, which.conditions())
+            return await _feed(context).once(
+                (context.institution, which, after), lambda: _lines(context, after, upto, which.conditions())
+            )
 
-        return _feed(context).follow(context.institution, [HISTORY], begin, ("history", which), read)
+        return _feed(context).follow(context.institution, [HISTORY], begin, read)
 
     @strawberry.subscription(
         description="视图进度 – how far each view has read, now and whenever that changed, once a second at most."
@@ -215,16 +179,10 @@ async def _begin(context: Context, after: int | None) -> int:
 async def _lines(context: Context, after: int, upto: int, where: Sequence[Condition]) -> Step[HistoryLines]:
     async with context.reading() as database:
         found = await lines_after(database, HistoryLine, context.institution, after, upto, where)
-    return _step(HistoryLines, "lines", found.lines, found.upto)
-
-
-def _step(make: Callable[..., Any], name: str, rows: Sequence[Any], upto: int) -> Step[Any]:
-    """Messages of at most ROWS_MAX rows; the last one says how far all of them go."""
-    pages = [rows[n : n + ROWS_MAX] for n in range(0, len(rows), ROWS_MAX)]
-    ends = [page[-1].position for page in pages[:-1]] + [upto]
-    return Step(
-        upto, [make(**{"position": BigInt(end), name: list(page)}) for page, end in zip(pages, ends, strict=False)]
-    )
+    messages = [
+        HistoryLines(position=BigInt(end), lines=lines) for lines, end in pages(found.lines, ROWS_MAX, found.upto)
+    ]
+    return Step(found.upto, messages)
 
 
 async def _lags(context: LiveContext) -> AsyncIterator[ViewLags]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from domain.clock import ClockKind
 from domain.complaint import Category, Channel, Severity, Stage
 from domain.store.casebook import House, conninfo_as
 from domain.store.tenant import SET_INSTITUTION, begin_reading
+from projections.changes import Changed, cases_after
 from projections.clock import CLOCKS, ClockRow
 from projections.complaint import COMPLAINTS, ComplaintRow
 from projections.complaint_questions import (
@@ -187,6 +189,35 @@ def test_a_filter_lets_through_what_it_says(filled: Filled, filter: CaseFilter, 
     assert page.has_next == (len(wanted) > 100)
     count = filled.run(lambda connection: PAGERS[order].count(connection, MINE, filter.conditions()))
     assert count == len(wanted)
+
+
+@settings(deadline=None, max_examples=60)
+@for_all(st.lists(filters, min_size=1, max_size=20))
+def test_filters_asked_at_once_let_through_what_each_of_them_says(filled: Filled, wanted: list[CaseFilter]):
+    numbered = dict(enumerate(wanted, 7))
+
+    async def changed(connection: AsyncConnection[Any]) -> list[Changed[ComplaintRow]]:
+        found: list[Changed[ComplaintRow]] = []
+        after = 0
+        while (step := await cases_after(connection, ComplaintRow, MINE, after, numbered)).upto > after:
+            found, after = found + step.cases, step.upto
+        return found
+
+    changes = filled.run(changed)
+    assert [one.case for one in changes] == sorted(filled.cases, key=lambda row: row.position)
+    for one in changes:
+        assert one.meets == {n for n, filter in numbered.items() if meets(one.case, filter)}
+        assert one.steady == {n for n, filter in numbered.items() if meets(one.case, replace(filter, overdue_at=None))}
+
+
+def test_a_change_says_the_version_before_its_command(filled: Filled):
+    """What one command appends was never seen in part."""
+    changes = filled.run(lambda connection: cases_after(connection, ComplaintRow, MINE, 0, {}, most=10**6)).cases
+    for one in changes:
+        recorded = filled.house.casebook(MINE).recorder.events_of(one.case.complaint_id)
+        commands = [event.command_id for event in recorded]
+        assert one.case.version == len(recorded)
+        assert one.before == commands.index(commands[-1])
 
 
 @rule("CC-36")
