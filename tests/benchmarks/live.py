@@ -3,6 +3,9 @@
 The server is a process as `anjuan up` starts it, its runner within; subscribers are another, one WebSocket each;
 whoever appends is a third, straight to the store. Delay is from the append's return to the message's arrival, all by
 one clock.
+
+The filters: `one` is everybody's; with `windows` each has its own and all of them meet every case; with `departments`
+each meets the cases of one department, a hundredth of all; with `halves` each meets half of them, and no two the same.
 """
 
 from __future__ import annotations
@@ -30,15 +33,17 @@ from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
 from api.access.token import issue_token
-from domain.complaint import COMPLAINT
 from domain.complaint_inquiry import receive
 from domain.institution import INSTITUTION, Institution, institution_id, open_institution
-from domain.kernel import Role, Stamp
-from domain.policy import complaint_policy
+from domain.kernel import Event, Role, Stamp
+from domain.policy import ComplaintPolicy, complaint_policy
 from domain.staff import STAFF, enrol
 from domain.store.casebook import Casebook, House
 
 KEY = bytes(32)
+AT_ONCE = 10
+"""How many cases one transaction receives."""
+DEPARTMENTS = 100
 SERVE = """
 import sys
 from threading import Event, Thread
@@ -74,6 +79,7 @@ class Told:
     """What came of one round. Delays in milliseconds; `cpu` is that of the server, in cores."""
 
     subscribers: int
+    filters: str
     rate: float
     median: float
     p99: float
@@ -82,17 +88,24 @@ class Told:
     megabytes: float
 
 
-def measure(conninfo: str, subscribers: int, rate: int, seconds: float, *, alike: bool) -> Told:
-    """One round; unless `alike`, every subscriber has a filter of its own, so that no answer can be shared."""
+def measure(conninfo: str, subscribers: int, filters: str, rate: int, seconds: float) -> Told:
+    """One round with so many subscribers and cases a second."""
     with House(conninfo, KEY) as house:
         casebook, tokens = furnished(house, subscribers)
         with server(conninfo) as (process, url):
             ours, theirs = multiprocessing.Pipe()
-            ward = multiprocessing.get_context("spawn").Process(target=subscribe, args=(url, tokens, alike, theirs))
+            spawned = multiprocessing.get_context("spawn").Process
+            ward = spawned(target=subscribe, args=(url, tokens, filters, theirs))
             ward.start()
             assert ours.recv() == "subscribed"
+            stored, storing = multiprocessing.Pipe()
+            desk = spawned(target=append, args=(conninfo, casebook.institution, filters, rate, seconds, storing))
+            desk.start()
+            assert stored.recv() == "ready"
             began, used = time.monotonic(), cpu_seconds(process.pid)
-            appended = append(casebook, rate, seconds)
+            stored.send("go")
+            appended: dict[int, float] = stored.recv()
+            desk.join()
             time.sleep(1.0)
             lasted, spent = time.monotonic() - began, cpu_seconds(process.pid) - used
             held = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1]) * 4096 / 1024 / 1024
@@ -105,6 +118,7 @@ def measure(conninfo: str, subscribers: int, rate: int, seconds: float, *, alike
     assert delays, "nobody was told anything"
     return Told(
         subscribers,
+        filters,
         len(appended) / (lasted - 1.0),
         median(delays),
         delays[int(len(delays) * 0.99)],
@@ -141,35 +155,57 @@ def furnished(house: House, subscribers: int) -> tuple[Casebook, list[str]]:
     return casebook, tokens
 
 
-def append(casebook: Casebook, rate: int, seconds: float) -> dict[int, float]:
-    """Receive so many cases a second; when each position was stored."""
-    opened: Institution | None = casebook.read(INSTITUTION, institution_id(casebook.institution))
-    assert opened is not None
-    policy = complaint_policy(None, opened.place, now())
-    stored: dict[int, float] = {}
-    begin = time.monotonic()
-    for n in range(int(rate * seconds)):
-        time.sleep(max(0.0, begin + n / rate - time.monotonic()))
-        said, id = stamp(), uuid4()
-        receipt = casebook.act(
-            COMPLAINT,
-            id,
-            lambda known, said=said, id=id: receive(
-                known,
-                said,
-                policy,
-                id=id,
-                received_at=said.at,
-                channel="telephone",
-                complainant_id=uuid4(),
-                complainant="王女士",
-                statement="等候时间过长，且无人解释。",
-                departments=["外科"],
-            ),
-            command_id=said.command_id,
-        )
-        stored[receipt.position] = time.monotonic()
-    return stored
+def append(conninfo: str, institution: str, filters: str, rate: int, seconds: float, control: Connection) -> None:
+    """A process that receives so many cases a second, a few by one transaction; when each position was stored."""
+    with House(conninfo, KEY) as house:
+        casebook = house.casebook(institution)
+        opened: Institution | None = casebook.read(INSTITUTION, institution_id(institution))
+        assert opened is not None
+        policy = complaint_policy(None, opened.place, now())
+        control.send("ready")
+        control.recv()
+        position, stored = casebook.head(), dict[int, float]()
+        begin = time.monotonic()
+        for n in range(0, int(rate * seconds), AT_ONCE):
+            time.sleep(max(0.0, begin + n / rate - time.monotonic()))
+            received = [received_case(policy, filters) for _ in range(AT_ONCE)]
+            casebook.append_many(received)
+            at = time.monotonic()
+            for events in received:
+                position += len(events)
+                stored[position] = at
+        assert position == casebook.head(), "somebody else appended, too"
+        control.send(stored)
+
+
+def received_case(policy: ComplaintPolicy, filters: str) -> list[Event]:
+    """A case of one department, or of half of them."""
+    said = stamp()
+    halves = [f"第{n}科" for n in range(DEPARTMENTS) if random.random() < 0.5]
+    received = receive(
+        None,
+        said,
+        policy,
+        id=uuid4(),
+        received_at=said.at,
+        channel="telephone",
+        complainant_id=uuid4(),
+        complainant="王女士",
+        statement="等候时间过长，且无人解释。",
+        departments=halves if filters == "halves" else [f"第{random.randrange(DEPARTMENTS)}科"],
+    )
+    assert received is not None
+    return [received]
+
+
+def filter_of(filters: str, n: int) -> dict[str, Any]:
+    """The filter of one subscriber."""
+    return {
+        "one": {},
+        "windows": {"receivedFrom": (now() - timedelta(days=1, seconds=n)).isoformat()},
+        "departments": {"department": f"第{n % DEPARTMENTS}科"},
+        "halves": {"department": f"第{n % DEPARTMENTS}科"},
+    }[filters]
 
 
 def now() -> datetime:
@@ -205,13 +241,13 @@ def server(conninfo: str) -> Generator[tuple[subprocess.Popen[str], str]]:
         process.wait()
 
 
-def subscribe(url: str, tokens: list[str], alike: bool, control: Connection) -> None:
+def subscribe(url: str, tokens: list[str], filters: str, control: Connection) -> None:
     """A process of subscribers: when each heard of each position, and how many messages came."""
-    control.send(asyncio.run(_subscribed(url, tokens, alike, control)))
+    control.send(asyncio.run(_subscribed(url, tokens, filters, control)))
 
 
 async def _subscribed(
-    url: str, tokens: list[str], alike: bool, control: Connection
+    url: str, tokens: list[str], filters: str, control: Connection
 ) -> tuple[list[list[tuple[int, float]]], int]:
     arrived: list[list[tuple[int, float]]] = []
     messages = 0
@@ -227,8 +263,7 @@ async def _subscribed(
         ) as socket:
             await socket.send(json.dumps({"type": "connection_init", "payload": {"authorization": f"Bearer {token}"}}))
             await socket.recv()
-            filter = {} if alike else {"receivedFrom": (now() - timedelta(days=1, seconds=n)).isoformat()}
-            said: dict[str, Any] = {"query": QUERY, "variables": {"filter": filter}}
+            said: dict[str, Any] = {"query": QUERY, "variables": {"filter": filter_of(filters, n)}}
             await socket.send(json.dumps({"type": "subscribe", "id": "1", "payload": said}))
             ready.release()
             async for text in socket:
@@ -239,7 +274,7 @@ async def _subscribed(
                     continue
                 messages += 1
                 changes = message["payload"]["data"]["complaintsChanged"]["changes"]
-                heard += [(int(change["position"]), at) for change in changes]
+                heard += [(int(change["position"]), at) for change in changes if change["meetsFilter"]]
 
     tasks: list[asyncio.Task[None]] = []
     for n, token in enumerate(tokens):
