@@ -68,7 +68,7 @@ def main() -> None:
     except OURS as problem:
         _fail(str(problem))
     except ValidationError as problem:
-        _fail("; ".join(f"setting {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in problem.errors()))
+        _fail("; ".join(_about(dict(error)) for error in problem.errors()))
     except (psycopg.OperationalError, PoolTimeout) as problem:
         if grants := not_granted(Settings()):
             _fail(f"A login may not take the role of its work. Have an administrator run: {' '.join(grants)}")
@@ -84,6 +84,12 @@ def main() -> None:
     except KeyboardInterrupt:
         err.print("Stopped. What was done stays done; run the command again to go on.")
         sys.exit(130)
+
+
+def _about(error: dict[str, Any]) -> str:
+    where = ".".join(map(str, error["loc"]))
+    said = str(error["msg"]).removeprefix("Value error, ")
+    return f"setting {where}: {said}" if where else f"settings: {said}"
 
 
 def _fail(sentence: str) -> None:

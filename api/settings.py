@@ -183,9 +183,9 @@ class Settings(BaseSettings):
     def _issuer_is_whole(self) -> Self:
         """An issuer without an audience would let in every program of its users; keys come by https."""
         if (self.oidc_issuer is None) != (self.oidc_audience is None):
-            raise ValueError("set oidc_issuer and oidc_audience, or neither")
+            raise ValueError("set ANJUAN_OIDC_ISSUER and ANJUAN_OIDC_AUDIENCE, or neither")
         if self.oidc_issuer is not None and not safe_address(self.oidc_issuer):
-            raise ValueError("oidc_issuer is an https address, or http on this machine")
+            raise ValueError("ANJUAN_OIDC_ISSUER is an https address, or http on this machine")
         return self
 
     @field_validator("origins", mode="before")

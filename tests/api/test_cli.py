@@ -236,6 +236,9 @@ def test_a_setting_that_cannot_be_is_named(anjuan: Anjuan, monkeypatch: pytest.M
     answer = anjuan("status")
     assert answer.code == 1
     assert "port" in answer.err
+    monkeypatch.setenv("ANJUAN_PORT", "0")
+    monkeypatch.setenv("ANJUAN_OIDC_ISSUER", "https://id.example.org")
+    assert anjuan("status").err.startswith("settings: set ANJUAN_OIDC_ISSUER and ANJUAN_OIDC_AUDIENCE")
 
 
 def test_a_tampered_view_is_found_and_rebuilt(anjuan: Anjuan, files: tuple[str, str], database: Database) -> None:
