@@ -20,10 +20,10 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin, Subprotocol
 
 from domain.store.casebook import House
-from projections.runner import follow
+from projections.runner import catch_up, follow
 from projections.views import VIEWS
 
-SECONDS = 30
+SECONDS = 120
 """Longest wait for anything; nothing here is about how long it took."""
 
 HISTORY = (
@@ -64,7 +64,11 @@ def listening(app: FastAPI) -> Generator[str]:
 
 @contextmanager
 def followed(house: House) -> Generator[Signal]:
-    """Keep the views up to date in a thread; the signal that wakes it."""
+    """Keep the views up to date in a thread; the signal that wakes it.
+
+    What other tests left is read first, so that nobody waits for it who waits for something of their own.
+    """
+    catch_up(house, VIEWS.values())
     stop, wake = Signal(), Signal()
     thread = threading.Thread(
         target=follow, args=(house, list(VIEWS.values())), kwargs={"stop": stop, "wake": wake, "idle": 0.02}
@@ -153,6 +157,7 @@ def websocket(
         origin=None if origin is None else Origin(origin),
         compression=None,
         proxy=None,
+        open_timeout=SECONDS,
         close_timeout=1,
         additional_headers=headers or {},
     ) as connection:

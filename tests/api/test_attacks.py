@@ -31,7 +31,7 @@ INTERNALS = (
     "Traceback", ".py", "psycopg", "SELECT ", "INSERT ", "anjuan.", "relation ", "syntax error at", "strawberry",
     "asyncio", "coroutine", "<class", "object at 0x", "api_token", "RecursionError", "UniqueViolation", "internal",
 )  # fmt: skip
-SECONDS = 5.0
+SECONDS = 30.0
 """Far more than any answer takes; what hangs takes for ever."""
 
 Answer = tuple[int, dict[str, Any], dict[str, str]]

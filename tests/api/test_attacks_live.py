@@ -32,7 +32,7 @@ from projections.runner import catch_up
 from projections.views import VIEWS
 from tests.api.conftest import SETTINGS, Desk, Office, intake, open_office, stamp
 from tests.api.served import served
-from tests.api.subscribers import APPENDED, CHANGES, HISTORY, LAG, events, followed, listening, websocket
+from tests.api.subscribers import APPENDED, CHANGES, HISTORY, LAG, SECONDS, events, followed, listening, websocket
 from tests.api.users import eventually
 from tests.conftest import Database
 
@@ -105,6 +105,7 @@ def test_a_token_in_the_address_opens_nothing(address: str, office: Office) -> N
         params={"query": APPENDED, "access_token": office[Role.AUDITOR].token, "token": office[Role.AUDITOR].token},
         headers={"Accept": "text/event-stream"},
         trust_env=False,
+        timeout=SECONDS,
     )
     assert answer.status_code == 401
 
@@ -282,6 +283,7 @@ def test_a_full_house_lets_nobody_in_and_answers_questions_all_the_same(address:
             json={"query": "{ me { name } }"},
             headers={"Authorization": f"Bearer {office[Role.AUDITOR].token}"},
             trust_env=False,
+            timeout=SECONDS,
         )
         assert answer.status_code == 200
 

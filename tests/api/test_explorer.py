@@ -175,7 +175,7 @@ def test_somebody_signs_in_asks_and_reads_in_a_browser(seen: Seen, tmp_path: Pat
     page.until("document.querySelector('#who').textContent === 'not signed in'")
     assert page.run("sessionStorage.getItem('anjuan.token')") is None
     stands = httpx.post(
-        seen.one.url, json={"query": "{ me { roles } }"}, headers={"Authorization": f"Bearer {seen.token}"}
+        seen.one.url, json={"query": "{ me { roles } }"}, headers={"Authorization": f"Bearer {seen.token}"}, timeout=30
     )
     assert stands.status_code == 200, "a token that was pasted is not revoked"
 

@@ -14,7 +14,7 @@ from api.app import create_app
 from domain.kernel import Role
 from domain.store.casebook import House
 from tests.api.conftest import SETTINGS, Desk, Office, intake
-from tests.api.subscribers import APPENDED, CHANGES, HISTORY, events, followed, listening, websocket
+from tests.api.subscribers import APPENDED, CHANGES, HISTORY, SECONDS, events, followed, listening, websocket
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +219,9 @@ def test_an_event_stream_lives_while_there_is_nothing_to_say(address: str, desk:
 def test_a_subscription_as_an_ordinary_request_is_told_how_to_ask(address: str, desk: Desk) -> None:
     for accept in ("application/json", "application/graphql-response+json", "*/*"):
         headers = {"Authorization": f"Bearer {desk.token}", "Accept": accept}
-        answer = httpx.post(f"http://{address}/graphql", headers=headers, json={"query": APPENDED}, trust_env=False)
+        answer = httpx.post(
+            f"http://{address}/graphql", headers=headers, json={"query": APPENDED}, trust_env=False, timeout=SECONDS
+        )
         assert answer.status_code == 406
         assert answer.json()["errors"][0]["extensions"]["code"] == "live.accept"
 
@@ -236,7 +238,7 @@ def test_what_is_no_request_is_refused_before_there_is_a_stream(
     address: str, desk: Desk, body: dict[str, Any], status: int, code: str
 ) -> None:
     headers = {"Authorization": f"Bearer {desk.token}", "Accept": "text/event-stream", **body.pop("headers", {})}
-    answer = httpx.post(f"http://{address}/graphql", headers=headers, trust_env=False, **body)
+    answer = httpx.post(f"http://{address}/graphql", headers=headers, trust_env=False, timeout=SECONDS, **body)
     assert answer.status_code == status
     assert answer.json()["errors"][0]["extensions"]["code"] == code
 
@@ -268,7 +270,7 @@ def test_a_subscription_that_is_left_ends_in_the_server(house: House, office: Of
         for _ in range(1000):
             if not app.state.live.hall and not app.state.live.watcher.followed:
                 break
-            httpx.get(f"http://{address}/livez", trust_env=False)
+            httpx.get(f"http://{address}/livez", trust_env=False, timeout=SECONDS)
         assert len(app.state.live.hall) == 0
         assert app.state.live.watcher.followed == 0, "nobody is looked for any more"
 
