@@ -111,6 +111,8 @@ class Doorkeeper:
         self._strangers = Strangers(settings.unknown_tokens_max)
         self._people: OrderedDict[tuple[str, UUID, int], Staff | None] = OrderedDict()
         self._remembered: OrderedDict[bytes, Remembered] = OrderedDict()
+        self._vouched: OrderedDict[bytes, None] = OrderedDict()
+        """Tokens of the issuer that have opened something; each is verified anew all the same."""
 
     async def principal(self, authorization: str | None, address: str = "") -> Principal:
         """Who holds this token, sent from this address; raises Unauthenticated."""
@@ -118,18 +120,22 @@ class Doorkeeper:
         ours = token.startswith(TOKEN_MARK) and len(token) <= 200
         theirs = not ours and self._issuer is not None and token.count(".") == 2
         sha256 = digest(token)
-        known = self._remembered.get(sha256)
-        if known is None:  # one that has opened something is looked up whoever else asks from there
+        known = sha256 in self._remembered or sha256 in self._vouched
+        if not known:  # one that has opened something is looked up whoever else asks from there
             self._not_too_often(address)
         try:
             if theirs:
                 assert self._issuer is not None
-                return await self._of_issuer(await self._issuer.verified(token))
+                principal = await self._of_issuer(await self._issuer.verified(token))
+                _put(self._vouched, sha256, None)
+                return principal
             if not ours:
                 raise Unauthenticated("Only bearer tokens issued here are accepted: Authorization: Bearer anjuan_….")
             return await self._of_ours(sha256)
         except Unauthenticated as problem:
-            if known is None and problem.code == "access.token":
+            self._remembered.pop(sha256, None)
+            self._vouched.pop(sha256, None)
+            if not known and problem.code == "access.token":
                 self._strangers.failed(address)
             raise
 
@@ -147,7 +153,6 @@ class Doorkeeper:
             raise Unauthenticated(sentence, "access.throttled", 429, Retry_After=str(slowed.seconds)) from None
 
     async def _of_ours(self, sha256: bytes) -> Principal:
-        self._remembered.pop(sha256, None)
         row = await self._found(FIND, sha256)
         if row is None:
             raise Unauthenticated("This token is not known; sign in, or ask the administrator for a new one.")
