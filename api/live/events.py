@@ -40,13 +40,21 @@ class Slow(Exception):
 
 
 class EventStream(Response):
-    """The answer to one subscription. `seat` is left when it is over."""
+    """The answer to one subscription, for the purpose its header says. `seat` is left when it is over."""
 
     def __init__(
-        self, asked: Asked, guest: Guest, seat: ExitStack, settings: Settings, hall: Hall, subscriptions: Subscriptions
+        self,
+        asked: Asked,
+        purpose: str | None,
+        guest: Guest,
+        seat: ExitStack,
+        settings: Settings,
+        hall: Hall,
+        subscriptions: Subscriptions,
     ) -> None:
         super().__init__(media_type=MEDIA_TYPE)
         self._asked = asked
+        self._purpose = purpose
         self._guest = guest
         self._seat = seat
         self._settings = settings
@@ -85,7 +93,7 @@ class EventStream(Response):
         await self._send(send, ALIVE)
         try:
             async with (
-                aclosing(self._subscriptions.messages(self._asked, self._guest)) as messages,
+                aclosing(self._subscriptions.messages(self._asked, self._guest, self._purpose)) as messages,
                 aclosing(self._paced(messages)) as paced,
             ):
                 async for chunk in paced:

@@ -22,6 +22,8 @@ class Hall:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._inside: set[Callable[[], None]] = set()
+        self._named: set[Callable[[], None]] = set()
+        self._nameless: dict[Callable[[], None], Callable[[], None]] = {}
         self._of: Counter[tuple[str, UUID]] = Counter()
         self._empty = asyncio.Event()
         self.ending = False
@@ -31,17 +33,41 @@ class Hall:
 
     @property
     def full(self) -> bool:
-        """Whether nobody else can be let in."""
-        return self.ending or len(self._inside) >= self._settings.live_connections_max
+        """Whether nobody else can be let in. Whoever has not said who they are takes nobody's room."""
+        return self.ending or len(self._named) >= self._settings.live_connections_max
 
     @contextmanager
-    def inside(self, leave: Callable[[], None]) -> Generator[None]:
+    def nameless(self, leave: Callable[[], None], make_room: Callable[[], None]) -> Generator[Callable[[], None]]:
+        """Count a connection whose client has not said who they are; call what this gives once they have.
+
+        There are as many places as for those who have. When they are taken, whoever has waited longest makes room, so
+        that a crowd of strangers keeps out nobody who says at once who they are.
+        """
+        if len(self._nameless) >= self._settings.live_connections_max:
+            self._nameless.pop(next(iter(self._nameless)))()
+        self._nameless[leave] = make_room
+
+        def named() -> None:
+            self._nameless.pop(leave, None)
+            self._named.add(leave)
+
+        with self.inside(leave, named=False):
+            try:
+                yield named
+            finally:
+                self._nameless.pop(leave, None)
+
+    @contextmanager
+    def inside(self, leave: Callable[[], None], *, named: bool = True) -> Generator[None]:
         """Count a connection as long as this lasts; `leave` is called when the process ends."""
         self._inside.add(leave)
+        if named:
+            self._named.add(leave)
         try:
             yield
         finally:
             self._inside.discard(leave)
+            self._named.discard(leave)
             if not self._inside:
                 self._empty.set()
 

@@ -96,7 +96,8 @@ class Live:
         except Refused as problem:
             raise Unacceptable(429, problem.code, problem.sentence, Retry_After=str(AGAIN_SECONDS)) from None
         self._streams()
-        return EventStream(asked, guest, seat, self._settings, self.hall, self._subscriptions)
+        purpose = request.headers.get("x-purpose")
+        return EventStream(asked, purpose, guest, seat, self._settings, self.hall, self._subscriptions)
 
     def wake(self) -> None:
         """This process appended something."""

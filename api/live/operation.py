@@ -141,8 +141,11 @@ class Subscriptions:
         self._develops = reach.settings.environment == Environment.DEVELOPMENT
         self._document = lru_cache(maxsize=DOCUMENTS_KEPT)(self._checked)
 
-    async def messages(self, asked: Asked, guest: Guest) -> AsyncGenerator[str]:
-        """The payload of each message as JSON, without end. Raises Ended, and Unauthenticated when the token ended."""
+    async def messages(self, asked: Asked, guest: Guest, purpose: str | None = None) -> AsyncGenerator[str]:
+        """The payload of each message as JSON, without end; `purpose` is what the header X-Purpose said.
+
+        Raises Ended, and Unauthenticated when the token ended.
+        """
         correlation, said = uuid4().hex, 0
         log = _log.bind(correlation=correlation)
         code, principal = "left", None
@@ -157,7 +160,7 @@ class Subscriptions:
                 lists=self._lists,
                 clock=self._clock,
             )
-            operation = self._admitted(asked, context)
+            operation = self._admitted(asked, context, purpose)
             source = await self._source(operation.executor)
             who = {"institution": principal.institution, "staff": str(principal.staff_id)}
             log = log.bind(subscription=context.question, **who)
@@ -184,12 +187,12 @@ class Subscriptions:
         finally:
             log.info("unsubscribed", code=code, messages=said)
 
-    def _admitted(self, asked: Asked, context: LiveContext) -> Operation:
+    def _admitted(self, asked: Asked, context: LiveContext, header: str | None) -> Operation:
         principal = context.principal
         asked = self._documents.chosen(asked, principal)
         name = asked.operation_name or None  # an operation without a name cannot be named
         assert asked.query is not None
-        purpose = purpose_of(None, asked.extensions)
+        purpose = purpose_of(header, asked.extensions)
         context.asking = Asking.of(asked.query, asked.operation_name, Road.SUBSCRIPTION, purpose)
         self._gate.admit(asked.query, name, asked.variables, principal)
         document, errors = self._document(asked.query)

@@ -132,13 +132,20 @@ class Connection:
         self._operations: dict[str, asyncio.Task[None]] = {}
         self._guest: Guest | None = None
         self._acknowledged = False
+        self._named: Callable[[], None] = lambda: None
         self._seats = ExitStack()
         self._heard = time.monotonic()
 
     async def serve(self) -> None:
         """Until either side has enough."""
         restart = "server.ending: The server ends; connect again and resume."
-        with self._hall.inside(lambda: self._leave(Close.RESTART, restart)), self._seats:
+        crowded = "limit.live: Too many connections have not said who they are; connect again."
+        with (
+            self._hall.nameless(
+                lambda: self._leave(Close.RESTART, restart), lambda: self._leave(Close.SLOW, crowded)
+            ) as self._named,
+            self._seats,
+        ):
             self._begin(self._listen)
             try:
                 leave = await self._leaving
@@ -246,6 +253,10 @@ class Connection:
         authorization = said.get("authorization") or self._websocket.headers.get("authorization")
         self._guest = Guest(self._doorkeeper, authorization if isinstance(authorization, str) else None, self._address)
         principal = await self._guest.principal()
+        if self._hall.full:
+            self._leave(Close.SLOW, "limit.live: There is no room for another subscriber now; come again in a moment.")
+            return
+        self._named()
         try:
             self._seats.enter_context(self._hall.seat(principal))
         except Refused as refused:
@@ -275,8 +286,9 @@ class Connection:
     async def _tell(self, id: str, asked: Asked, guest: Guest) -> None:
         """The messages of one subscription, until it cannot go on."""
         before, task = f'{{"type":"next","id":{orjson.dumps(id).decode()},"payload":', asyncio.current_task()
+        purpose = self._websocket.headers.get("x-purpose")
         try:
-            async with aclosing(self._subscriptions.messages(asked, guest)) as messages:
+            async with aclosing(self._subscriptions.messages(asked, guest, purpose)) as messages:
                 async for payload in messages:
                     await self._send(f"{before}{payload}}}")
         except Ended as problem:

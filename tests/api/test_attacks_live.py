@@ -273,8 +273,8 @@ def test_one_connection_more_than_a_person_may_have_is_refused_and_room_is_made_
 
 def test_a_full_house_lets_nobody_in_and_answers_questions_all_the_same(address: str, office: Office) -> None:
     with ExitStack() as open_:
-        for _ in range(4):
-            open_.enter_context(websocket(address))
+        for role in (Role.AUDITOR, Role.DEAN) * 2:
+            open_.enter_context(websocket(address, office[role].token))
         assert refused_at_the_door(address, 503) == "limit.live"
         with events(address, office[Role.AUDITOR].token, APPENDED) as stream:
             assert stream.response.status_code == 503
