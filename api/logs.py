@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from typing import Any
 
 import orjson
@@ -34,6 +35,21 @@ class Lines:
     debug = info = warning = error = critical = exception = msg
 
 
+def where(problem: BaseException) -> list[str]:
+    """Where it happened, innermost last: places in our code, and nothing of what was in hand there."""
+    frames = traceback.extract_tb(problem.__traceback__)
+    return [f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in frames[-6:]]
+
+
+def _without_words(_: Any, __: str, said: EventDict) -> EventDict:
+    """What a library reports of an exception: its kind and where, since its message may hold what people wrote."""
+    _, problem, _ = said.pop("exc_info", None) or (None, None, None)
+    if isinstance(problem, BaseException):
+        said["event"] = str(said["event"]).partition("\n")[0]  # asyncio adds the exception itself on the lines after
+        said.update(error=type(problem).__name__, where=where(problem))
+    return said
+
+
 def _line(_: Any, __: str, said: EventDict) -> bytes:
     return orjson.dumps(said, default=repr)
 
@@ -59,7 +75,7 @@ def configure(environment: Environment) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=list(SHARED),
+            foreign_pre_chain=[*SHARED, *([] if developing else [_without_words])],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ import structlog
 from graphql import GraphQLError, GraphQLSyntaxError
 
 from api.chinese import SENTENCES
+from api.logs import where
 from api.refusal import as_error, refused_by_store
 from domain.kernel import Refused
 
@@ -67,10 +67,8 @@ def _wrong(error: GraphQLError) -> dict[str, Any]:
 
 def _log_fault(problem: Exception, correlation: str, path: Sequence[str | int] | None, *, at_length: bool) -> None:
     """Where it happened and what kind it is; the message may hold what people wrote, so only developers see it."""
-    frames = traceback.extract_tb(problem.__traceback__)
-    where = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in frames[-6:]]
     more = {"message": str(problem)} if at_length else {}
-    _log.error("fault", error=type(problem).__name__, where=where, path=path, correlation=correlation, **more)
+    _log.error("fault", error=type(problem).__name__, where=where(problem), path=path, correlation=correlation, **more)
 
 
 def _refused_question(problem: Exception) -> Refused | None:
