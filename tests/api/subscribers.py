@@ -120,9 +120,23 @@ class Socket:
             (found,) = said["payload"]["data"].values()
             return found
 
-    def error(self, id: str = "1") -> dict[str, Any]:
-        """The one error a subscription ends with, its extensions beside its message."""
-        said = self.hear()
+    def ponged(self, **more: Any) -> list[dict[str, Any]]:
+        """Send a ping and wait for its pong; what subscriptions said before it, of the server's own pings nothing."""
+        self.say(type="ping", **more)
+        before: list[dict[str, Any]] = []
+        while (said := self.hear())["type"] != "pong":
+            if said["type"] == "ping":
+                self.say(type="pong")
+            else:
+                before.append(said)
+        assert said == {"type": "pong", **more}
+        return before
+
+    def error(self, id: str = "1", others: tuple[str, ...] = ()) -> dict[str, Any]:
+        """The one error a subscription ends with, its extensions beside its message; `others` may speak before it."""
+        while (said := self.hear())["type"] == "ping" or said["id"] in others:
+            if said["type"] == "ping":
+                self.say(type="pong")
         assert (said["type"], said["id"]) == ("error", id), said
         (error,) = said["payload"]
         return {"message": error["message"], **error["extensions"]}

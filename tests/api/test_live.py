@@ -128,8 +128,7 @@ def test_without_a_position_a_subscription_begins_now(address: str, office: Offi
     office.follow()
     with websocket(address, office[Role.CS_AGENT].token) as client:
         client.subscribe(CHANGES)
-        client.say(type="ping")
-        assert client.hear() == {"type": "pong"}
+        assert client.ponged() == []
         settled(client)
         position = gather(office, id)
         assert [change["position"] for change in client.next()["changes"]] == [position]
