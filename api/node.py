@@ -44,6 +44,8 @@ class Kind:
     asks: Sequence[str]
     id_of: Callable[[Any], str]
     load: Callable[[Context, list[Named]], Awaitable[list[Any]]]
+    chooses: bool = False
+    """Whether some of those there are stay hidden from somebody who may ask for others."""
 
 
 _KINDS: dict[type[Any], Kind] = {}
@@ -64,13 +66,13 @@ def declare(type_: type[Any], kind: Kind) -> None:
 def node_of(
     view: View[Any],
     *asks: str,
-    sees: Callable[[Context, Any], bool] = lambda _, __: True,
+    sees: Callable[[Context, Any], bool] | None = None,
     as_it_was: Callable[[Context, Key, Bounds], Awaitable[Any]] | None = None,
 ) -> Callable[[T], T]:
     """Declare a type of a view's rows a node.
 
-    `asks` are the questions that show such rows; `sees` says whether somebody may see this one. Rows that are also
-    shown as they were have a field `then`, and `as_it_was` finds one again.
+    `asks` are the questions that show such rows; `sees` says whether somebody may see this one, where not all may see
+    all. Rows that are also shown as they were have a field `then`, and `as_it_was` finds one again.
     """
     identity = of_view(view, dated=as_it_was is not None)
 
@@ -92,12 +94,12 @@ def node_of(
                 name, bound = one.bound
                 found[one] = await _or_refusal(as_it_was(context, one.key, {name: bound}))
         return [
-            row if row is None or isinstance(row, Refused) or sees(context, row) else None
+            row if sees is None or row is None or isinstance(row, Refused) or sees(context, row) else None
             for row in map(found.get, wanted)
         ]
 
     def decorate(cls: T) -> T:
-        declare(cls, Kind(identity, asks, id_of, load))
+        declare(cls, Kind(identity, asks, id_of, load, chooses=sees is not None))
         NODES_OF_VIEWS[cls.__name__] = view
         _SHOWN[view.name] = cls
         return cls
@@ -138,12 +140,22 @@ async def loaded(context: Context, one: Named) -> Any:
     return await context.loader(("node", one.tag), load).load(one)
 
 
-async def _found(context: Context, id: str, field: str) -> Any:
+def chooses(view: View[Any]) -> bool:
+    """Whether some of a view's rows stay hidden from somebody who may ask for others."""
+    return _BY_TAG[view.name].chooses
+
+
+def asked_for(context: Context, id: str, field: str) -> Named:
+    """What an id names. Refused when it is none, or names what the principal may not ask for."""
     one = named(id, _IDENTITIES, field)
     asks = _BY_TAG[one.tag].asks
     if not any(may_see(context, question) for question in asks):
         context.may_ask(asks[0])
-    return await loaded(context, one)
+    return one
+
+
+async def _found(context: Context, id: str, field: str) -> Any:
+    return await loaded(context, asked_for(context, id, field))
 
 
 def may_see(context: Context, question: str) -> bool:

@@ -13,15 +13,16 @@ from typing import Any
 from uuid import UUID
 
 from api.clock import CLOCKS_OF_CASE, clocks_asked
-from api.complaint import PAGERS, Complaint, cases_asked
+from api.complaint import PAGERS, Complaint, cases_asked, unknown
 from api.context import Context
-from api.history import LINES_OF_CASE, lines_asked
+from api.history import COMPLAINT_AGGREGATE, LINES_OF_CASE, lines_asked
 from api.identity import of_view
-from api.node import NODES_OF_VIEWS
+from api.node import NODES_OF_VIEWS, may_see
 from api.page import Asked
 from api.plan.sql import NOW, Link
 from domain.kernel import Refused, text
 from projections.complaint_questions import CaseOrder
+from projections.history import HISTORY
 from projections.page import Condition, Pager, Slice
 from projections.view import View
 from projections.views import OF_CASES
@@ -29,11 +30,15 @@ from projections.views import OF_CASES
 
 @dataclass(frozen=True)
 class Question:
-    """A root field: the views it reads, which page it asks for, and whether it answers one row instead of a page."""
+    """A root field: the views it reads, and which page it asks for.
+
+    One that answers one row instead of a page says in `none`, from the same arguments, what is refused when there is
+    none.
+    """
 
     reads: Sequence[View[Any]]
     ask: Callable[..., Asked[Any]]
-    single: bool = False
+    none: Callable[..., Refused] | None = None
 
 
 def _complaint(_: Context, id: UUID | None = None, number: str | None = None) -> Asked[Complaint]:
@@ -46,10 +51,14 @@ def _complaint(_: Context, id: UUID | None = None, number: str | None = None) ->
     return Asked(PAGERS[CaseOrder.NUMBER, False], Slice(first=1), where)
 
 
+def _no_complaint(id: UUID | None = None, number: str | None = None) -> Refused:
+    return unknown(number, "number") if id is None else unknown(id, "id")
+
+
 QUESTIONS: Mapping[str, Question] = MappingProxyType(
     {
         "complaints": Question(OF_CASES, cases_asked),
-        "complaint": Question(OF_CASES, _complaint, single=True),
+        "complaint": Question(OF_CASES, _complaint, _no_complaint),
         "complaintClocks": Question(OF_CASES, clocks_asked),
         "history": Question(OF_CASES, lines_asked),
     }
@@ -58,6 +67,14 @@ QUESTIONS: Mapping[str, Question] = MappingProxyType(
 
 ROWS: Mapping[str, View[Any]] = MappingProxyType(NODES_OF_VIEWS)
 """The view whose rows a type shows."""
+
+
+def _lines_seen(context: Context) -> Sequence[Condition]:
+    return () if may_see(context, "history") else [("aggregate = %s", COMPLAINT_AGGREGATE)]
+
+
+CHOSEN: Mapping[str, Callable[[Context], Sequence[Condition]]] = MappingProxyType({HISTORY.name: _lines_seen})
+"""Which nodes of a view whoever asks may see, where some are hidden from some (`api.node.chooses`), by its name."""
 
 LINKS: Mapping[tuple[str, str], tuple[Link, Pager[Any]]] = MappingProxyType(
     {
@@ -109,4 +126,4 @@ ELEMENTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
 """The fields of what a column holds several of, as `one.v`."""
 
 
-__all__ = ["COMPUTED", "ELEMENTS", "LINKS", "QUESTIONS", "ROWS", "Question"]
+__all__ = ["CHOSEN", "COMPUTED", "ELEMENTS", "LINKS", "QUESTIONS", "ROWS", "Question"]

@@ -6,9 +6,8 @@ What it reads is what GraphQL's execution would visit: fields in the order of th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from graphql import (
     BooleanValueNode,
@@ -16,7 +15,6 @@ from graphql import (
     FieldNode,
     FragmentSpreadNode,
     GraphQLEnumType,
-    GraphQLField,
     GraphQLObjectType,
     GraphQLSchema,
     InlineFragmentNode,
@@ -24,7 +22,6 @@ from graphql import (
     SelectionNode,
     SelectionSetNode,
     VariableNode,
-    get_named_type,
     is_abstract_type,
 )
 from strawberry.schema.schema_converter import GraphQLCoreConverter
@@ -33,17 +30,21 @@ from strawberry.types.enum import StrawberryEnumDefinition
 from strawberry.types.field import StrawberryField
 
 from api.access.mask import sees
+from api.identity import of_view
 from api.link import ToOne
+from api.node import chooses
 from api.page import Connection
 from api.plan import personal
 from api.plan.arguments import Arguments
-from api.plan.fields import COMPUTED, ELEMENTS, LINKS, QUESTIONS, ROWS, Question
+from api.plan.fields import CHOSEN, COMPUTED, ELEMENTS, LINKS, QUESTIONS, ROWS
 from api.plan.operation import Operation
 from api.plan.personal import Shown
+from api.plan.selection import Chosen, Declined, Nested, Nodes, Root, Rows
 from api.plan.sql import Link, Pages, Part, Piece, Scope, column, cursor, joined, members, nested, other
 from domain.kernel import Role
 from projections.page import Pager
 from projections.personal import personal_columns
+from projections.view import View
 
 _SCALARS = {
     "String": "text",
@@ -54,61 +55,6 @@ _SCALARS = {
     "Boolean": "boolean",
 }
 """The column type of each scalar the planner writes."""
-
-
-class Declined(Exception):
-    """The planner does not fully understand this; it is resolved instead."""
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """One field of a selection: its response key, its nodes, and what it is."""
-
-    key: str
-    nodes: Sequence[FieldNode]
-    known: GraphQLField
-    field: StrawberryField
-    arguments: Arguments
-
-    @property
-    def name(self) -> str:
-        """The field's name in the schema."""
-        return self.nodes[0].name.value
-
-    @property
-    def type(self) -> Any:
-        """What it is, or each of several."""
-        known: Any = self.known
-        return cast("Any", get_named_type(known.type))
-
-    @property
-    def unresolved(self) -> bool:
-        """Whether it is taken from the object as it is."""
-        field: Any = self.field
-        return field.base_resolver is None
-
-
-@dataclass(frozen=True)
-class Nested:
-    """The pages of a row's own rows, with the pager that makes them, and whether any of the rows is asked for."""
-
-    chosen: Chosen
-    pager: Pager[Any]
-    rows: bool = True
-
-
-@dataclass(frozen=True)
-class Root:
-    """A question of the operation: its page, or its one row, and the pages within, in the order of their values."""
-
-    chosen: Chosen
-    question: Question
-    pages: Pages
-    within: Sequence[Nested]
-    asked: Sequence[str]
-    """The questions whoever asks must be allowed: the root's own and those its links stand for."""
-    shown: Sequence[Shown]
-    """The personal columns it shows unmasked."""
 
 
 class Reader:
@@ -127,13 +73,13 @@ class Reader:
         self._shown: list[Shown] = []
         self._roles = roles
 
-    def roots(self) -> list[tuple[str, Root | bytes]]:
+    def roots(self) -> list[tuple[str, Root | Nodes | bytes]]:
         """The fields of the operation: questions, or text that is always the same. Raises Declined."""
         if self._operation.definition.directives:
             raise Declined("a directive on the operation")
         query = self._schema.query_type
         assert query is not None
-        found: list[tuple[str, Root | bytes]] = []
+        found: list[tuple[str, Root | Nodes | bytes]] = []
         for chosen in self._chosen(query, [self._operation.definition.selection_set]):
             if isinstance(chosen, str):
                 found.append((chosen, f'"{query.name}"'.encode()))
@@ -141,18 +87,37 @@ class Reader:
                 found.append((chosen.key, self._root(chosen)))
         return found
 
-    def _root(self, chosen: Chosen) -> Root:
+    def _root(self, chosen: Chosen) -> Root | Nodes:
+        if chosen.name in ("node", "nodes"):
+            return Nodes(chosen, {view.name: self._nodes(name, view, chosen) for name, view in ROWS.items()})
         question = QUESTIONS.get(chosen.name)
         if question is None:
             raise Declined(chosen.name)
-        self._within, self._asked, self._shown = [], [chosen.name], []
         type_: GraphQLObjectType = chosen.type
-        if question.single:
-            parts: Sequence[Part] = [Part(chosen.key, "edges", self._row(type_, chosen))]
-        else:
-            parts = self._connection(type_, chosen)
-        pages = Pages(0, parts, shown=[one.whose for one in self._shown])
-        return Root(chosen, question, pages, self._within, self._asked, self._shown)
+        if question.none is not None:
+            return Root(chosen, question, self._rows(chosen, lambda: [self._only(type_, chosen)]))
+        return Root(chosen, question, self._rows(chosen, lambda: self._connection(type_, chosen)))
+
+    def _nodes(self, name: str, view: View[Any], chosen: Chosen) -> Rows | Declined:
+        """Declined for those of this view alone: it may be that none is asked for."""
+        type_ = self._schema.type_map[name]
+        assert isinstance(type_, GraphQLObjectType)
+        id = Part("id", "edges", [lambda scope: of_view(view).sql([f'{scope.alias}."{key}"' for key in view.key])])
+        try:
+            if chooses(view) and view.name not in CHOSEN:
+                raise Declined(f"whoever sees some of {name} may not see all")
+            return self._rows(chosen, lambda: [id, self._only(type_, chosen)])
+        except Declined as declined:
+            return declined
+
+    def _only(self, type_: GraphQLObjectType, chosen: Chosen) -> Part:
+        return Part(chosen.key, "edges", self._row(type_, chosen))
+
+    def _rows(self, chosen: Chosen, parts: Callable[[], Sequence[Part]]) -> Rows:
+        self._within, self._asked, self._shown = [], [chosen.name], []
+        read = parts()
+        pages = Pages(0, read, shown=[one.whose for one in self._shown])
+        return Rows(pages, self._within, self._asked, self._shown)
 
     def _chosen(self, type_: GraphQLObjectType, selected: Sequence[SelectionSetNode]) -> list[Chosen | str]:
         """The fields in order; `__typename` as its key alone."""
@@ -373,4 +338,4 @@ def _must_be_of(type_: GraphQLObjectType, generic: type[Any]) -> None:
     raise Declined(type_.name)
 
 
-__all__ = ["Chosen", "Declined", "Nested", "Reader", "Root"]
+__all__ = ["Declined", "Reader"]

@@ -48,12 +48,12 @@ class Statement(NamedTuple):
 
 
 class Failed(Exception):
-    """The server refused a statement, the `place`-th of those sent."""
+    """The server refused a statement, the one after those whose answers were `found`."""
 
-    def __init__(self, problem: psycopg.Error, place: int) -> None:
+    def __init__(self, problem: psycopg.Error, found: list[Lines]) -> None:
         super().__init__(str(problem))
         self.problem = problem
-        self.place = place
+        self.found = found
 
 
 class Unsendable(ValueError):
@@ -131,7 +131,7 @@ async def _once(
         if not ended:
             await _abandon(connection)
     if exchange.problem is not None:
-        raise Failed(exchange.problem, len(exchange.found))
+        raise Failed(exchange.problem, exchange.found)
     return exchange.found
 
 
