@@ -112,7 +112,6 @@ SENTENCES: dict[str, str] = {
     "node.id": "这不是任何对象的标识，请原样发送查询结果给出的 id。",
     "node.too_many": "一次最多查询一百个标识，请分次查询。",
     "oidc.away": "暂时无法从令牌签发方获取密钥，请稍后再试。",
-    "oidc.away": "暂时无法从令牌签发方获取密钥，请稍后再试。",
     "page.both_ends": "first 与 last 只能使用一个。",
     "page.cursor": "该游标不属于此列表或此排序，请使用上一页的游标。",
     "page.size": "每页 1 至 100 行。",
