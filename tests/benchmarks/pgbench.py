@@ -26,6 +26,8 @@ from api.plan import wire
 from api.plan.plan import Plan
 from api.plan.planner import operation_of
 from api.plan.read import Reader
+from api.plan.selection import Root
+from api.plan.turn import OfRows
 from api.plan.wire import Statement
 from api.schema import build
 from api.settings import Settings
@@ -44,9 +46,10 @@ def planned(question: str, variables: dict[str, Any], institution: str, role: Ro
     plan = Plan(Reader(schema, operation, {}, frozenset({role})).roots())
     now = datetime.now(UTC)
     context: Any = SimpleNamespace(institution=institution, now=now, moment=now, may_ask=str)
-    (root,) = plan.questions
-    asks, _ = plan.asks(root, context, known)
-    return plan.statement(root, asks, context)
+    (root,) = plan._questions
+    assert isinstance(root, Root)
+    ((rows, asks),) = OfRows(root, context, known).sends
+    return plan._statement(rows, asks, context)
 
 
 def within(owner: str, institution: str) -> str:
