@@ -20,12 +20,13 @@ PERSONAL = frozenset(personal_columns(ComplaintRow))
 
 @dataclass
 class Known:
-    """What questions may name: cursors by their list, ids and numbers of cases, people."""
+    """What questions may name: cursors by their list, ids and numbers of cases, people, ids of nodes."""
 
     cursors: dict[str, list[str]]
     cases: list[str]
     numbers: list[str]
     people: list[str]
+    ids: list[str] = field(default_factory=list[str])
 
 
 @dataclass
@@ -92,11 +93,51 @@ class Written:
         return said
 
     def root(self) -> str:
+        if self.known.ids and self.chance(0.15):
+            return self.nodes()
         name = self.rng.choice(("complaints", "complaints", "complaints", "complaint", "complaintClocks", "history"))
         arguments = getattr(self, f"_{name}")()
         known: Any = self.schema.query_type
         said = f"({', '.join(arguments)})" if arguments else ""
         return f"{self.key()}{name}{said} {self.selected(get_named_type(known.fields[name].type), 0)}"
+
+    def nodes(self) -> str:
+        """One node or several, with what is selected of some of their types."""
+        several = self.rng.sample(self.known.ids, self.rng.randint(0, min(6, len(self.known.ids))))
+        if self.chance(0.5):
+            given = f"(ids: {self.value('[ID!]!', json.dumps(several), several)})"
+            begin = f"{self.key()}nodes{given}"
+        else:
+            one = self.rng.choice(self.known.ids)
+            begin = f"{self.key()}node(id: {self.value('ID!', _text(one), one)})"
+        shown: list[Any] = [self.schema.type_map[name] for name in ("Complaint", "ComplaintClock", "HistoryLine")]
+        # keys of their own, since one type's field may be of another kind in the next
+        parts = [
+            f"... on {type_.name}{self.directive()} {{ {self.key()}id {self.key()}{self.plain_leaf(type_)}"
+            f"{self.below(type_)} }}"
+            for type_ in self.rng.sample(shown, self.rng.randint(0, 3))
+        ]
+        return f"{begin} {{ {self.rng.choice(('id', '__typename', '__typename id'))} {' '.join(parts)} }}"
+
+    def plain_leaf(self, type_: GraphQLObjectType) -> str:
+        """A field that has no fields of its own."""
+        leaves = [
+            name
+            for name, known in type_.fields.items()
+            if name not in PERSONAL and not isinstance(get_named_type(known.type), GraphQLObjectType)
+        ]
+        return self.rng.choice(leaves)
+
+    def below(self, type_: GraphQLObjectType) -> str:
+        """Maybe the pages within, or the row it names."""
+        name = {"Complaint": "history", "ComplaintClock": "complaint", "HistoryLine": "complaint"}[type_.name]
+        if self.chance(0.5):
+            return ""
+        if name == "complaint":
+            return f" {self.key()}complaint {{ number stage }}"
+        arguments = self.slice(name)
+        said = f"({', '.join(arguments)})" if arguments else ""
+        return f" {self.key()}history{said} {{ totalCount edges {{ cursor node {{ topic id }} }} }}"
 
     def _complaint(self) -> list[str]:
         if self.chance(0.5):
