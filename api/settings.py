@@ -120,6 +120,17 @@ class Settings(BaseSettings):
     directives_max: int = Field(default=50, ge=0, description="most directives of a document")
     fragments_max: int = Field(default=50, ge=0, description="most fragments of a document")
     cost_max: int = Field(default=20_000, ge=1, description="most an operation may cost: rows times page sizes, nested")
+    documents: Path | None = Field(
+        default=None, description="manifest of trusted documents (JSON); with one, other documents need a scope"
+    )
+    answers_bytes: int = Field(
+        default=32 * 1024 * 1024, ge=0, description="memory for answers kept while their views stand still; 0 for none"
+    )
+    compress_bytes_min: int = Field(default=1024, ge=0, description="smallest answer that is compressed; 0 for none")
+    origins: Annotated[frozenset[str], NoDecode] = Field(
+        default=frozenset(),
+        description="origins whose pages may ask here (CORS), with commas between: https://desk.example.org",
+    )
     live_connections_max: int = Field(default=1000, ge=1, description="most connections for subscriptions, in all")
     live_person_max: int = Field(default=10, ge=1, description="most connections for subscriptions of one person")
     live_subscriptions_max: int = Field(default=20, ge=1, description="most subscriptions of one WebSocket")
@@ -148,23 +159,6 @@ class Settings(BaseSettings):
         description="whether ordinary reads, too, are on disk before the answer leaves; break-glass always is",
     )
     cost_per_minute: int = Field(default=600_000, ge=1, description="most a person's requests may cost per minute")
-
-    @property
-    def master_key_file(self) -> Path:
-        """Where the master key lies unless `ANJUAN_MASTER_KEY` holds it."""
-        return self.data / "master.key"
-
-    documents: Path | None = Field(
-        default=None, description="manifest of trusted documents (JSON); with one, other documents need a scope"
-    )
-    answers_bytes: int = Field(
-        default=32 * 1024 * 1024, ge=0, description="memory for answers kept while their views stand still; 0 for none"
-    )
-    compress_bytes_min: int = Field(default=1024, ge=0, description="smallest answer that is compressed; 0 for none")
-    origins: Annotated[frozenset[str], NoDecode] = Field(
-        default=frozenset(),
-        description="origins whose pages may ask here (CORS), with commas between: https://desk.example.org",
-    )
 
     @field_validator("trusted_proxies", "oidc_algorithms", mode="before")
     @classmethod
@@ -201,3 +195,8 @@ class Settings(BaseSettings):
             if not _ORIGIN.fullmatch(one):
                 raise ValueError(f"{one} is no origin; write scheme, host and port as in https://desk.example.org:8443")
         return frozenset(listed)
+
+    @property
+    def master_key_file(self) -> Path:
+        """Where the master key lies unless `ANJUAN_MASTER_KEY` holds it."""
+        return self.data / "master.key"
