@@ -132,9 +132,13 @@ def _settled(status: int, kind: str, body: bytes, correlation: str) -> tuple[int
     """
     said = json.loads(body)
     if len(said.get("errors", ())) > 1:
-        said["errors"].sort(key=lambda error: [[*place.values()] for place in error.get("locations", ())])
+        said["errors"].sort(key=_place)
         body = json.dumps(said, ensure_ascii=False).encode()
     return status, kind, body, correlation
+
+
+def _place(error: dict[str, Any]) -> list[list[int]]:
+    return [[place["line"], place["column"]] for place in error.get("locations", ())]
 
 
 @dataclass(frozen=True)
@@ -236,6 +240,25 @@ def _classes() -> list[list[Role]]:
         ]
         found.setdefault((*asks, *masks), []).append(role)
     return [*found.values()]
+
+
+def test_posts_of_one_class_send_the_same_statements(
+    roads: Roads, known: Known, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schema = build(SETTINGS)._schema
+    seen, compared = watched(monkeypatch), 0
+    for seed in range(30):
+        written = Written(schema, Random(seed), known)
+        document = written.document()
+        for several in _classes():
+            sent: list[list[tuple[str, str]]] = []
+            for role in several:
+                seen.clear()
+                roads.send(roads.planned, document, written.variables, "BJ", role)
+                sent.append([(one.text, one.values) for one in seen if "institution = $1" in one.text])
+            assert all(each == sent[0] for each in sent), document
+            compared += len(sent[0])
+    assert compared > 100
 
 
 def _same_view(document: str, role: Role) -> tuple[bool, bool | None]:

@@ -108,7 +108,7 @@ def test_nodes_that_cannot_be_read_are_said_in_their_places(
 def test_a_database_that_is_gone_is_said_of_every_question(
     server: Server, template: Database, shared_database: Database, plan: bool
 ) -> None:
-    """Or of the request, where the same round trip was to show that the token still holds: nothing is said on its word."""
+    """Or of the whole request, where the same round trip was to show that the token still holds."""
     database = server.create(template)
     settings = SETTINGS.model_copy(update={"plan": plan, "answers_bytes": 0, "connections_max": 1})
     with House(database.app, MASTER_KEY) as house, running(create_app(settings, house)) as edge:
