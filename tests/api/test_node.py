@@ -26,7 +26,7 @@ from projections.complaint import COMPLAINTS
 from projections.history import HISTORY
 from projections.runner import catch_up
 from projections.views import VIEWS
-from tests.api.conftest import SETTINGS, Desk, Office, intake
+from tests.api.conftest import SETTINGS, Desk, Edge, Office, intake
 
 SCHEMA = build(SETTINGS)._schema
 NODE = """
@@ -120,8 +120,10 @@ def test_nodes_are_in_the_order_asked_for_and_null_where_there_is_none(office: O
     assert auditor.ask(NODE, id=nobody)["node"] is None
 
 
-def test_many_nodes_are_loaded_by_one_statement_for_each_view(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    """test-list 34"""
+def test_many_nodes_are_loaded_by_one_statement_for_each_view(
+    office: Office, resolving: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """test-list 34. By the resolvers; what plans send is in `test_plan.py`."""
     cases = received(office, 6)
     auditor = office[Role.AUDITOR]
     ids: list[str] = []
@@ -136,6 +138,7 @@ def test_many_nodes_are_loaded_by_one_statement_for_each_view(office: Office, mo
         return await sent(self, query, params, **more)
 
     monkeypatch.setattr(AsyncConnection, "execute", watched)
+    auditor = office.by(resolving)[Role.AUDITOR]
     linked = "... on ComplaintClock { complaint { number } } ... on HistoryLine { complaint { number } }"
     said = auditor.ask(f"query ($ids: [ID!]!) {{ nodes(ids: $ids) {{ id {linked} }} }}", ids=ids)
     assert [one["id"] for one in said["nodes"]] == ids
