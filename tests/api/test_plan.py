@@ -267,6 +267,7 @@ def _same_view(document: str, role: Role) -> tuple[bool, bool | None]:
     return role in QUERIES["complaints"], role in QUERIES["history"] if lines else None
 
 
+@pytest.mark.timeout(900)  # a minute of computing; a busy machine has less to give
 def test_planned_and_resolved_answers_are_the_same_bytes(roads: Roads, known: Known) -> None:
     """Every document, for every class of posts: those of one class may ask the same and see the same columns.
 
