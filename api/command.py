@@ -21,7 +21,7 @@ import structlog
 from strawberry.types.field import StrawberryField
 
 from api.access.roles import Principal, must_be_allowed, must_be_in_scope
-from api.chinese import FIELDS
+from api.chinese.words import FIELDS
 from api.context import Context, Info, Reach, in_thread
 from api.refusal import refusal, refused_by_store
 from api.row import shown

@@ -12,7 +12,7 @@ from graphql import GraphQLError
 from psycopg_pool import PoolTimeout
 from strawberry.utils.str_converters import to_camel_case
 
-from api.chinese import SENTENCES
+from api.chinese.sentences import SENTENCES
 from domain.kernel import Refused
 from domain.store.casebook import CommandReused
 from domain.store.recorder import Busy, OutcomeUnknown, Rolledback

@@ -21,7 +21,7 @@ import strawberry
 from strawberry.types.enum import StrawberryEnumDefinition
 from strawberry.types.field import StrawberryField
 
-from api.chinese import FIELDS, KINDS, WORDS
+from api.chinese.words import FIELDS, KINDS, WORDS
 from api.scalars import BigInt
 from domain.money import Money
 from projections.personal import personal_columns

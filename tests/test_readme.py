@@ -21,7 +21,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 COMMANDS = re.findall(r"^\$ (.*)$", README, re.MULTILINE) + re.findall(r"\| `(uv run [^`]*)`", README)
 RUN_BY_CI = {"uv run pytest"}
 SECONDS = 120
-PARTS = ("access", "edge", "live", "plan", "watch")
+PARTS = ("access", "edge", "live", "plan", "watch", "chinese")
 """Folders of api/ whose files the drawing names."""
 
 

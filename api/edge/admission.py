@@ -20,7 +20,7 @@ from random import randrange
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.chinese import SENTENCES
+from api.chinese.sentences import SENTENCES
 from api.settings import Settings
 from api.watch.account import account
 

@@ -10,7 +10,7 @@ import psycopg
 import structlog
 from graphql import GraphQLError, GraphQLSyntaxError
 
-from api.chinese import SENTENCES
+from api.chinese.sentences import SENTENCES
 from api.logs import where
 from api.refusal import as_error, refused_by_store
 from domain.kernel import Refused

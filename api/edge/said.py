@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.chinese import SENTENCES
+from api.chinese.sentences import SENTENCES
 from api.watch.account import account
 
 JSON = "application/json"

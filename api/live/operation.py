@@ -43,7 +43,7 @@ from graphql import (
 from api.access.doorkeeper import Unauthenticated
 from api.access.read_log import Asking, Road, purpose_of
 from api.access.roles import Principal
-from api.chinese import SENTENCES
+from api.chinese.sentences import SENTENCES
 from api.context import Context, Reach
 from api.edge.asked import Asked, Unacceptable
 from api.edge.documents import Documents

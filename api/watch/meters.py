@@ -13,7 +13,7 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from api.chinese import SENTENCES
+from api.chinese.sentences import SENTENCES
 from api.watch.account import ANSWERED, Account
 
 OTHER = "other"

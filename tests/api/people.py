@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 from api.access.local_user import set_password
 from api.access.token import at_the_machine
 from api.app import create_app
-from api.chinese import SENTENCES
+from api.chinese.sentences import SENTENCES
 from domain.kernel import Role
 from domain.staff import STAFF, Staff, enrol
 from domain.store.casebook import House

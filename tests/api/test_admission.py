@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from starlette.types import Message, Receive, Scope, Send
 
 from api.app import create_app
-from api.chinese import SENTENCES
+from api.chinese.sentences import SENTENCES
 from api.edge.admission import Admission, Admitting, Lane
 from api.edge.documents import document_id
 from domain.kernel import Role

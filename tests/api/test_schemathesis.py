@@ -22,7 +22,7 @@ from schemathesis.graphql import nodes
 
 from api.access.token import issue_token
 from api.app import create_app
-from api.chinese import SENTENCES
+from api.chinese.sentences import SENTENCES
 from domain.kernel import Role
 from domain.store.casebook import House
 from tests.api.conftest import SETTINGS, Desk, Office, intake, open_office, running

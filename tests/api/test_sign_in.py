@@ -18,7 +18,7 @@ from api.access import password as passwords
 from api.access.local_user import set_password
 from api.access.password import COMMONEST, HASHER, NOBODYS, good_password, outdated
 from api.access.token import at_the_machine, issue_token
-from api.chinese import SENTENCES
+from api.chinese.sentences import SENTENCES
 from domain.credential import Scope
 from domain.kernel import Refused, Role
 from domain.staff import STAFF, Staff, enrol

@@ -22,7 +22,7 @@ from pydantic import SecretStr
 from api.access.roles import OVERSEERS
 from api.access.token import issue_token
 from api.app import create_app
-from api.chinese import SENTENCES
+from api.chinese.sentences import SENTENCES
 from api.watch.health import Health
 from domain.credential import Scope
 from domain.kernel import Role
