@@ -190,7 +190,8 @@ def _cases_after() -> Composed:
             CROSS JOIN LATERAL (
                 SELECT min(one.originator_version) - 1
                 FROM event AS last
-                JOIN event AS one USING (institution, originator_id, command_id)
+                JOIN event AS one ON one.institution = complaint_case.institution
+                  AND (one.originator_id, one.command_id) = (last.originator_id, last.command_id)
                 WHERE last.institution = complaint_case.institution AND last.originator_id = complaint_id
                   AND last.originator_version = version
             ) AS command (before)

@@ -151,6 +151,7 @@ BEGINNINGS = (
     ("projections/page.py", "institution = %s"),
     ("projections/read_log.py", "at.institution = %s"),
     ("api/plan/sql.py", "institution = {}"),
+    ("api/plan/turn.py", "institution = {}"),
 )
 EVERY = "the runner's work, for every institution at once"
 KEYED = "found by a digest that no two institutions share"
@@ -189,6 +190,8 @@ EXCEPTED: tuple[tuple[str, str, int, str], ...] = (
     ("api/access/token.py", "UPDATE api_token SET label = NULL", 0, KEYED),
     ("api/plan/fields.py", "extract(epoch FROM {}", 0, "no table"),
     ("api/plan/sql.py", 'SELECT * FROM "{}" WHERE {}{}', 0, COMPOSED),
+    ("api/plan/turn.py", 'SELECT * FROM "{}" WHERE {}', 0, COMPOSED),
+    ("projections/changes.py", "CROSS JOIN {met}", 5, "the sixth are the filters it is asked with, no table"),
     ("api/plan/sql.py", "SELECT count(*) AS n FROM (SELECT FROM", 0, COMPOSED),
     ("api/plan/statement.py", "SELECT {} FROM {} ORDER BY {}", 0, COMPOSED),
     ("api/premises.py", "SELECT EXISTS (SELECT FROM api_token", 0, "whether there are tokens of an earlier version"),

@@ -55,7 +55,8 @@ def shown(office: Office, position: int | str) -> None:
 
 def test_a_case_s_history_is_told_as_it_happens_and_no_other_case_s(address: str, office: Office) -> None:
     id, _ = accepted(office)
-    other, _ = accepted(office)
+    other, before = accepted(office)
+    shown(office, before)
     with websocket(address, office[Role.CS_AGENT].token) as client:
         client.subscribe(HISTORY, id=id)
         client.subscribe(HISTORY, "settled", id=id, after=0)
