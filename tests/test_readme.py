@@ -154,7 +154,7 @@ def _tells_until_ended(newcomer: Newcomer, command: str) -> None:
     follower = newcomer._start("bash", "-c", f"exec {newcomer.as_here(command)}")
     assert follower.stdout is not None
     told = next(line for line in follower.stdout if line.startswith("data: "))
-    follower.send_signal(signal.SIGINT)
+    follower.terminate()
     follower.wait(SECONDS)
     follower.stdout.close()
     assert '"complaintsChanged"' in told
