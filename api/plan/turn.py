@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -36,7 +37,7 @@ class Said(NamedTuple):
     """Personal columns shown unmasked, where whose they are begins in these lines."""
 
 
-class Turn:
+class Turn(ABC):
     """A question in one request. `sends`: for each statement the selection it is of, and its pages."""
 
     chosen: Chosen
@@ -58,9 +59,9 @@ class Turn:
         """What went wrong, as GraphQL says it of this field or of one of its items."""
         return located_error(problem, self.chosen.nodes, [self.chosen.key, *place])
 
+    @abstractmethod
     def said(self, found: Sequence[Found]) -> Said:
         """What is said once each statement is answered, or could not be."""
-        raise NotImplementedError
 
 
 class OfRows(Turn):

@@ -147,7 +147,7 @@ def race_tables(owner: str, seconds: float) -> Iterator[Table | str]:
             latency = median(cost.latency)
             table.add_row(way, f"{median(cost.server):.2f}", f"{median(cost.database):.2f}", f"{cost.cpu:.2f}",
                           f"{cost.cpu / hand.cpu:.2f}", f"{cost.cpu / limit.cpu:.2f}", f"{latency:.2f}",
-                          f"{latency / median(hand.latency):.2f}", f"{cost.bytes / 1024:.0f}")  # fmt: skip
+                          f"{latency / median(hand.latency):.2f}", f"{cost.size / 1024:.0f}")  # fmt: skip
         yield table
 
 

@@ -22,7 +22,6 @@ import socket
 import time
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -39,7 +38,7 @@ from domain.kernel import Role
 from domain.store.casebook import House
 from projections import page
 from tests.benchmarks import newcomer, pgbench, postgraphile
-from tests.benchmarks.graphql import CHANNELS, LINES, QUESTION, _backends, _cpu, by_hand, filled
+from tests.benchmarks.graphql import CHANNELS, LINES, QUESTION, Cost, _backends, _cpu, by_hand, filled
 from tests.benchmarks.load import Clients
 
 INSTITUTION = HOSPITALS[0].code
@@ -54,21 +53,6 @@ NEWCOMERS = (
     .replace("Int!) {", "Int!, $channels: [String!]!) {")
 )
 TABLES = ("complaint_case", "history", "api_token", "event", "institution_position", "tracking")
-
-
-@dataclass
-class Cost:
-    """What one contender took in one cell of the table, per answer and in milliseconds; a figure for each round."""
-
-    server: list[float] = field(default_factory=list[float])
-    database: list[float] = field(default_factory=list[float])
-    latency: list[float] = field(default_factory=list[float])
-    bytes: int = 0
-
-    @property
-    def cpu(self) -> float:
-        """CPU of both."""
-        return median(s + d for s, d in zip(self.server, self.database, strict=True))
 
 
 class Contender(NamedTuple):
@@ -120,7 +104,7 @@ def _in_turns(
 ) -> None:
     for (size, clients), known in costs.items():
         for name, one in ready.items():
-            known[name] = Cost(bytes=asyncio.run(_asked(one, size, clients, 0.5))[2])
+            known[name] = Cost(size=asyncio.run(_asked(one, size, clients, 0.5))[2])
         for _ in range(ROUNDS):
             for name, one in ready.items():
                 backends = _backends(owner)
